@@ -1,0 +1,197 @@
+"""The `biomass` command: which command runs, and how its errors end.
+
+Light commands, help and version are answered without importing torch.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from biomass_pl import __version__, commands
+from biomass_pl.errors import BiomassError, ConfigError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+_HELP = f"""biomass {__version__}: cross-validated estimates of pasture biomass from photographs
+
+usage: biomass COMMAND [options]
+
+commands:
+  fit       train every fold of a recipe and print the out-of-fold score
+  predict   predict held-out photos, the test table or any photos with a trained run
+  sample    render a labelled pasture to try things on
+
+first steps:
+  biomass fit --config configs/quickstart.yaml
+  biomass predict --images PHOTO_OR_FOLDER
+
+'biomass COMMAND --help' lists a command's options; --debug shows the traceback of an error.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        args: The command line without the program's name; none takes the process's own.
+
+    Returns:
+        Exit code: 0 when everything asked for was done, 2 for an error the user can mend, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in arguments or os.environ.get("BIOMASS_DEBUG") == "1"
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        with _messages():
+            _dispatch(arguments)
+    except SystemExit as ending:  # help and usage errors of argparse
+        return ending.code if isinstance(ending.code, int) else USER_ERROR
+    except KeyboardInterrupt:
+        print("biomass: stopped. A training goes on with: biomass fit --resume", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except (BiomassError, OSError) as error:
+        message = _message(error)
+        if debug or message is None:
+            raise
+        print(f"biomass: error: {message}", file=sys.stderr)  # noqa: T201
+        return USER_ERROR
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if command in ("--help", "-h"):
+        print(_HELP, end="")  # noqa: T201
+    elif command == "--version":
+        print(f"biomass {__version__}")  # noqa: T201
+    elif command == "sample":
+        commands.sample(rest)
+    elif command == "fit":
+        _fit(rest)
+    elif command == "predict":
+        _predict(rest)
+    else:
+        raise ConfigError(f"There is no command '{command}'. Choose fit, predict or sample; see biomass --help.")
+
+
+def _fit(arguments: list[str]) -> None:
+    parser = _parser("fit", "Train every fold of a recipe, predict the held-out photos, print the score.")
+    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds to train (default: all)")
+    parser.add_argument("--name", help="name of the run (default: that of the configuration file)")
+    parser.add_argument(
+        "--oof", type=_yes_or_no, default=True, metavar="{true,false}", help="predict the held-out photos at the end"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        type=Path,
+        const=True,
+        metavar="RUN",
+        help="go on with the newest unfinished run, or the named one; takes no other options",
+    )
+    options, rest = _parse(parser, arguments)
+    from biomass_pl.harness.fit import FitOptions, fit
+    from biomass_pl.harness.messages import quiet_libraries
+
+    resumed = options.resume if isinstance(options.resume, Path) else None
+    chosen = FitOptions(
+        folds=options.folds,
+        name=options.name,
+        oof=options.oof,
+        resume=options.resume is not None,
+        run=resumed,
+    )
+    with quiet_libraries():
+        fit(chosen, rest)
+
+
+def _predict(arguments: list[str]) -> None:
+    parser = _parser("predict", "Predict with a trained run; by default its held-out photos, scored.")
+    parser.add_argument("--run", type=Path, help="run folder (default: the newest)")
+    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds to predict with (default: all)")
+    parser.add_argument(
+        "--split", choices=("oof", "test"), default="oof", help="held-out photos, or the test table (default: oof)"
+    )
+    parser.add_argument(
+        "--images", type=Path, nargs="+", metavar="PATH", help="any photos or folders, instead of a split"
+    )
+    parser.add_argument("--tta", action="store_true", help="average each photo with its two flips")
+    parser.add_argument("--derive_dead", action="store_true", help="replace Dead by max(0, Total - GDM)")
+    parser.add_argument("--out", type=Path, help="table to write (default: one in the run folder)")
+    options, rest = _parse(parser, arguments)
+    from biomass_pl.harness.messages import quiet_libraries
+    from biomass_pl.harness.predict import PredictOptions, predict
+
+    with quiet_libraries():
+        predict(PredictOptions(**vars(options)), rest)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing the usage before the message."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See {self.prog} --help.")
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    return _Parser(prog=f"biomass {command}", description=description, add_help=False, allow_abbrev=False)
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command's own options, and what is Lightning's; a configuration comes before what overrides it."""
+    parser.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help=argparse.SUPPRESS)
+    own, rest = parser.parse_known_args(arguments)
+    if {"-h", "--help"} & set(rest):
+        from biomass_pl.harness.parser import print_help
+
+        print_help(parser)
+        raise SystemExit(0)
+    configurations = [part for file in own.config for part in ("--config", file)]
+    del own.config
+    return own, configurations + rest
+
+
+def _yes_or_no(text: str) -> bool:
+    answers = {"true": True, "false": False}
+    if text not in answers:
+        msg = f"'{text}' is neither true nor false"
+        raise argparse.ArgumentTypeError(msg)
+    return answers[text]
+
+
+def _message(error: BiomassError | OSError) -> str | None:
+    """What to tell the user, or None where the error is not of the user's making."""
+    if isinstance(error, BiomassError):
+        return str(error)
+    if error.errno == errno.ENOSPC:
+        return f"The disk is full ({error.filename or 'while writing'}). Free some space; a training goes on with: biomass fit --resume"
+    if error.errno in (errno.EACCES, errno.EROFS) and error.filename:
+        return f"{error.filename} cannot be written or read ({error.strerror}). Change its permissions or choose another place."
+    return None
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"warning: {text}" if record.levelno >= logging.WARNING else text
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Shows this package's messages."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    own = logging.getLogger("biomass_pl")
+    own.addHandler(handler)
+    own.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        own.removeHandler(handler)

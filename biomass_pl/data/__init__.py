@@ -1,0 +1,1 @@
+"""LightningDataModules, one instance per fold, and what they are made of."""

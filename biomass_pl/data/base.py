@@ -1,0 +1,127 @@
+"""What the data of every system offers to the cross-validation: photos, folds, loaders."""
+
+import abc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Split = Literal["validation", "test", "images"]
+"""What is predicted: the held-out photos of the fold, the test table, or any photos."""
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Hands out (index, epoch), so that an item can draw from a generator of its own.
+
+    The order depends on the seed and the epoch alone. Lightning calls `set_epoch` before every epoch, also
+    after resuming.
+
+    Args:
+        length: Number of items.
+        shuffle: Whether each epoch has another order.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, *, length: int, shuffle: bool, seed: int) -> None:
+        self.length = length
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        return ((int(index), self.epoch) for index in order)
+
+
+class FoldDataModule(LightningDataModule, abc.ABC):
+    """The photos of one fold. Which fold is told by `use_fold`, never by a setting.
+
+    Args:
+        root: Data folder.
+        batch_size: Photos per training, validation and prediction step, on each device.
+        num_workers: Processes that load photos; 0 loads in the main process.
+        seed: Seed of folds, order and augmentation.
+    """
+
+    def __init__(self, *, root: Path, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        self.root = root
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.fold = 0
+        self.folds = pd.Series(dtype=int)
+
+    @abc.abstractmethod
+    def labels(self) -> pd.DataFrame:
+        """The labelled photos: `image_id`, metadata, targets."""
+
+    @abc.abstractmethod
+    def make_folds(self) -> pd.Series:
+        """The fold in which each labelled photo is held out, indexed by `image_id`."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Finds everything wrong with the labelled data before any training.
+
+        Raises:
+            BiomassError: Something is; the message lists all of its kind.
+        """
+
+    @abc.abstractmethod
+    def select(self, split: Split, *, images: Sequence[Path] = (), flips: bool = False) -> None:
+        """Chooses what `predict_dataloader` yields.
+
+        Args:
+            split: Which photos.
+            images: The photos for `images`.
+            flips: Also yield each photo flipped both ways, under the same id.
+        """
+
+    @abc.abstractmethod
+    def check_selected(self) -> None:
+        """Finds everything wrong with the selected photos before they are predicted.
+
+        Raises:
+            BiomassError: Something is; the message lists all of its kind.
+        """
+
+    def use_fold(self, fold: int, folds: pd.Series) -> None:
+        """Sets the fold to hold out.
+
+        Args:
+            fold: Its number.
+            folds: The fold of every photo, as `make_folds` returns it.
+        """
+        self.fold = fold
+        self.folds = folds
+
+    def loader(self, dataset: Dataset[dict[str, Any]], length: int, *, shuffle: bool = False) -> DataLoader[Any]:
+        """A loader over a dataset that is asked for (index, epoch)."""
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(length=length, shuffle=shuffle, seed=self.seed),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            # Workers share the cores; threads of their own would only get in each other's way.
+            worker_init_fn=_use_one_thread,
+        )
+
+
+def _use_one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)

@@ -1,0 +1,162 @@
+"""Which photo is held out in which fold: the strategies, given fold files, and their checks."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+from biomass_pl.errors import FoldError, listed
+from biomass_pl.targets import TARGETS, TOTAL
+
+Strategy = Literal[
+    "group_month", "group_date", "group_date_state", "group_date_state_bin", "group_site", "stratified", "random"
+]
+
+_COLUMNS = {
+    "group_month": ("Sampling_Date",),
+    "group_date": ("Sampling_Date",),
+    "group_date_state": ("Sampling_Date", "State"),
+    "group_date_state_bin": ("Sampling_Date", "State"),
+    "group_site": ("Sampling_Date", "State"),
+    "stratified": (),
+    "random": (),
+}
+"""The metadata that a strategy needs for every photo."""
+
+
+def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed: int) -> pd.Series:
+    """Assigns every photo to the fold in which it is held out.
+
+    Args:
+        table: Label table, as `read_labels` returns it.
+        strategy: How photos are kept together and spread.
+        num_folds: Number of folds, two or more.
+        seed: Seed of the shuffling.
+
+    Returns:
+        Fold number per photo, indexed by `image_id`.
+
+    Raises:
+        FoldError: The strategy needs a column that is missing or empty, or cannot fill every fold.
+    """
+    if num_folds < 2:
+        raise FoldError(f"data.num_folds is {num_folds}; cross-validation needs two or more.")
+    _require_columns(table, strategy)
+    groups = _groups(table, strategy)
+    units = "photos" if groups is None else "groups"
+    available = len(table) if groups is None else groups.nunique()
+    if available < num_folds:
+        raise FoldError(
+            f"cv_strategy {strategy} finds {available} {units} for {num_folds} folds. "
+            f"Lower data.num_folds to {available} at most, or choose another data.cv_strategy."
+        )
+    folds = pd.Series(-1, index=pd.Index(table["image_id"], name="image_id"), name="fold")
+    shuffled = {"n_splits": num_folds, "shuffle": True, "random_state": seed}
+    try:
+        with warnings.catch_warnings():
+            # Strata smaller than the number of folds cannot be in all of them; that is as it should be.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            if strategy == "random":
+                splits = list(KFold(**shuffled).split(table))
+            elif groups is None:
+                splits = list(StratifiedKFold(**shuffled).split(table, _strata(table, strategy)))
+            else:
+                splits = list(StratifiedGroupKFold(**shuffled).split(table, _strata(table, strategy), groups))
+    except ValueError as error:
+        raise FoldError(
+            f"cv_strategy {strategy} cannot make {num_folds} folds of {len(table)} photos ({error}). "
+            "Lower data.num_folds, or choose data.cv_strategy random."
+        ) from error
+    for fold, (_, held_out) in enumerate(splits):
+        folds.iloc[held_out] = fold
+    _require_photos_in_every_fold(folds, num_folds, f"cv_strategy {strategy}")
+    return folds
+
+
+def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
+    """Reads given folds from a CSV file with `sample_id_prefix` (or `image_id`) and `fold`.
+
+    Args:
+        path: The fold file.
+        image_ids: Photos that must be in it, no more and no fewer.
+
+    Returns:
+        Fold number per photo in the order of `image_ids`, indexed by `image_id`.
+
+    Raises:
+        FoldError: The file is missing or malformed, or its photos are not those of the label table.
+    """
+    if not path.is_file():
+        raise FoldError(f"Fold file {path} does not exist. Correct data.fold_csv.")
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise FoldError(f"Fold file {path} is not a readable CSV table ({error}).") from error
+    rows = rows.rename(columns={"sample_id_prefix": "image_id"})
+    if not {"image_id", "fold"} <= set(rows.columns):
+        raise FoldError(f"Fold file {path} needs the columns sample_id_prefix and fold; add or rename them.")
+    rows["fold"], problems = _parse_fold_numbers(rows["fold"])
+    problems += [f"photo {name} is there twice" for name in rows["image_id"][rows.duplicated("image_id")].unique()]
+    listed_ids, known_ids = set(rows["image_id"]), set(image_ids)
+    problems += [f"photo {name} is not in the label table" for name in sorted(listed_ids - known_ids)]
+    problems += [f"photo {name} of the label table has no fold" for name in sorted(known_ids - listed_ids)]
+    if problems:
+        raise FoldError(f"Fold file {path} has {len(problems)} problem(s); correct it:\n{listed(problems)}")
+    folds = rows.set_index("image_id")["fold"].loc[image_ids.tolist()].astype(int)
+    _require_photos_in_every_fold(folds, int(folds.max()) + 1, f"fold file {path}")
+    return folds
+
+
+def _parse_fold_numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
+    whole = texts.str.fullmatch(r"\d+(\.0)?")
+    numbers = pd.to_numeric(texts.where(whole), errors="coerce")
+    problems = [
+        f"line {index + 2}: fold '{text}' is not a number from 0 up" for index, text in texts[~whole].items()
+    ]
+    return numbers, problems
+
+
+def _require_photos_in_every_fold(folds: pd.Series, num_folds: int, origin: str) -> None:
+    empty = sorted(set(range(num_folds)) - set(folds))
+    if num_folds < 2 or empty:
+        what = f"no validation photos in fold {', '.join(map(str, empty))}" if empty else "only one fold"
+        raise FoldError(f"The {origin} leaves {what}. Number the folds from 0 without gaps, or use fewer.")
+
+
+def _require_columns(table: pd.DataFrame, strategy: Strategy) -> None:
+    for column in _COLUMNS[strategy]:
+        if column not in table:
+            raise FoldError(
+                f"cv_strategy {strategy} needs the column {column}, which train.csv lacks. "
+                "Add it, or choose data.cv_strategy stratified."
+            )
+        empty = table["image_id"][table[column].isna()].tolist()
+        if empty:
+            raise FoldError(
+                f"cv_strategy {strategy} needs {column} for every photo; {len(empty)} lack it. "
+                f"Fill it in, or choose data.cv_strategy stratified:\n{listed(empty)}"
+            )
+
+
+def _groups(table: pd.DataFrame, strategy: Strategy) -> pd.Series | None:
+    """Labels of what must stay in one fold; none for the strategies without groups."""
+    if strategy in ("stratified", "random"):
+        return None
+    if strategy == "group_date":
+        return table["Sampling_Date"]
+    if strategy == "group_site":
+        return table["State"] + " " + table["Sampling_Date"]
+    return pd.to_datetime(table["Sampling_Date"]).dt.month
+
+
+def _strata(table: pd.DataFrame, strategy: Strategy) -> np.ndarray:
+    """Class labels that every fold should hold in the same shares."""
+    if strategy == "group_date_state":
+        return np.asarray(table["State"])
+    quartile = pd.qcut(table[TARGETS[TOTAL]], 4, labels=False, duplicates="drop").astype(str)
+    if strategy == "group_date_state_bin":
+        return np.asarray(table["State"] + " " + quartile)
+    return np.asarray(quartile)

@@ -1,0 +1,125 @@
+"""Photos from disk to RGB arrays: what can be read is converted, what cannot is named."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from biomass_pl.errors import DataError, listed
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+
+_EXIF_ORIENTATION = 0x0112
+_UNREADABLE = (
+    OSError,  # includes truncated and unidentified files
+    SyntaxError,  # how Pillow reports a broken PNG
+    ValueError,
+    Image.DecompressionBombError,
+)
+
+
+def read_photo(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """Decodes a photo to RGB, upright.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; an EXIF rotation is applied.
+
+    Args:
+        path: The photo.
+        at_least: Height and width in pixels that suffice. A larger JPEG may be decoded at a half, a quarter
+            or an eighth of its size, which is faster; (0, 0) keeps the full size.
+
+    Returns:
+        uint8 array of shape (height, width, 3).
+
+    Raises:
+        DataError: The file is missing, empty, truncated or no picture.
+    """
+    try:
+        return _decode(path, at_least)
+    except _UNREADABLE as error:
+        raise DataError(f"Photo {path} cannot be used: {_reason(path, error)}. Replace or remove it.") from error
+
+
+def check_photos(paths: Iterable[Path]) -> None:
+    """Decodes every photo once and names all that cannot be read.
+
+    Raises:
+        DataError: At least one photo is missing, empty, truncated or no picture.
+    """
+
+    def problem(path: Path) -> str | None:
+        try:
+            # The smallest scale still reads the file to its end, where a truncation shows.
+            _decode(path, (1, 1))
+        except _UNREADABLE as error:
+            return f"{path}: {_reason(path, error)}"
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = [found for found in pool.map(problem, paths) if found]
+    if problems:
+        raise DataError(
+            f"{len(problems)} photo(s) cannot be used; replace them or remove their rows:\n{listed(problems, 50)}"
+        )
+
+
+def find_photos(paths: Iterable[Path]) -> list[Path]:
+    """Photos among files and folders, the folders searched one level deep, in the order of their names.
+
+    Raises:
+        DataError: A path does not exist, or a folder holds no photo.
+    """
+    photos: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
+            if not inside:
+                raise DataError(f"Folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}). Name another one.")
+            photos += inside
+        elif path.exists():
+            photos.append(path)
+        else:
+            raise DataError(f"{path} does not exist. Name photos or folders of photos.")
+    return list(dict.fromkeys(photos))
+
+
+def split_views(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The left and the right half of a photo (height, width, 3); an odd middle column is left out."""
+    half = photo.shape[1] // 2
+    return photo[:, :half], photo[:, photo.shape[1] - half :]
+
+
+def _decode(path: Path, at_least: tuple[int, int]) -> np.ndarray:
+    with Image.open(path) as picture:
+        height, width = at_least
+        if min(height, width) > 0 and picture.format == "JPEG":
+            if picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
+                height, width = width, height
+            picture.draft(None, (width, height))
+        upright = ImageOps.exif_transpose(picture)
+    if min(upright.size) < 2:
+        msg = f"it is only {upright.width} x {upright.height} pixels"
+        raise ValueError(msg)
+    if upright.mode.startswith("I;16"):
+        # Pillow would cut 16-bit values off at 255 instead of scaling them.
+        upright = Image.fromarray((np.asarray(upright).astype(np.uint16) >> 8).astype(np.uint8))
+    elif upright.mode in ("I", "F"):
+        msg = f"its pixels are of the kind '{upright.mode}', not 8 or 16 bits"
+        raise ValueError(msg)
+    return np.asarray(upright.convert("RGB"))
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    """Why a photo could not be decoded, in words of the user."""
+    if not path.exists():
+        return "the file does not exist"
+    if path.is_dir():
+        return "it is a folder"
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not a picture"
+    return str(error) or type(error).__name__

@@ -1,0 +1,116 @@
+"""Scores of an out-of-fold table: per target, per fold, pooled, with an interval."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+from biomass_pl.metrics.r2 import mean_r2, target_scores, weighted_r2
+from biomass_pl.targets import SCORE_WEIGHTS, TARGETS
+
+BOOTSTRAP_DRAWS = 2000
+_SITE_COLUMNS = ["State", "Sampling_Date"]
+
+
+def score_table(table: pd.DataFrame) -> dict[str, Any]:
+    """Scores a table of predictions.
+
+    Args:
+        table: A row per photo with `fold`, the targets and `<target>_pred` in grams, and `State` and
+            `Sampling_Date` where known.
+
+    Returns:
+        `pooled` and `folds` (by number as text): `photos`, `weighted_r2`, `mean_r2`, and `targets` with
+        `r2`, `rmse` and `mae` in grams; None where a score is not defined. `pooled` also has
+        `weighted_r2_interval`, 95 % by a bootstrap over sites (State and date; photos where these are unknown).
+    """
+    interval, units = bootstrap_interval(table)
+    return {
+        "pooled": {**_scores(table), "weighted_r2_interval": interval, "interval_over": units},
+        "folds": {str(fold): _scores(rows) for fold, rows in table.groupby("fold")},
+    }
+
+
+def bootstrap_interval(table: pd.DataFrame) -> tuple[list[float] | None, str]:
+    """95 % percentile interval of the pooled `weighted_r2`, whole sites drawn with replacement.
+
+    Photos of one site share weather, soil and eye of the assessor; drawing photos one by one would make
+    the interval too narrow.
+
+    Returns:
+        The interval (None with a single site), and what was drawn: `sites` or `photos`.
+    """
+    by_site = set(_SITE_COLUMNS) <= set(table.columns) and bool(table[_SITE_COLUMNS].notna().all(axis=None))
+    units = pd.factorize(table["State"] + " " + table["Sampling_Date"])[0] if by_site else np.arange(len(table))
+    count = int(units.max()) + 1
+    if count < 2:
+        return None, "sites"
+    truth, prediction = _grams(table)
+    weights = np.broadcast_to(np.array([SCORE_WEIGHTS[target] for target in TARGETS]), truth.shape)
+    # The score depends on these sums alone, so a draw is a weighted sum over units.
+    terms = [weights, weights * truth, weights * truth**2, weights * (truth - prediction) ** 2]
+    sums = np.stack([np.bincount(units, term.sum(axis=1), minlength=count) for term in terms], axis=1)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP_DRAWS)
+    weight, first, second, error = (draws @ sums).T
+    spread = second - first**2 / weight
+    scores = 1 - error[spread > 0] / spread[spread > 0]
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return [float(low), float(high)], "sites" if by_site else "photos"
+
+
+def render_scores(scores: dict[str, Any], *, title: str) -> Table:
+    """A table of the scores for the terminal.
+
+    Args:
+        scores: What `score_table` returned.
+        title: Printed above the table.
+    """
+    pooled, folds = scores["pooled"], scores["folds"]
+    low_high = pooled["weighted_r2_interval"]
+    interval = "" if low_high is None else f", 95 % {low_high[0]:.3f} to {low_high[1]:.3f}"
+    shown = Table(
+        title=title,
+        caption=f"weighted_r2 of all folds pooled: {_shown(pooled['weighted_r2'])}{interval}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    shown.add_column("", no_wrap=True)
+    for heading in ("R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for target in TARGETS:
+        own = pooled["targets"][target]
+        per_fold = [_shown(fold["targets"][target]["r2"]) for fold in folds.values()]
+        shown.add_row(target, _shown(own["r2"]), _shown(own["rmse"], 2), _shown(own["mae"], 2), *per_fold)
+    shown.add_section()
+    for name in ("weighted_r2", "mean_r2"):
+        shown.add_row(name, _shown(pooled[name]), "", "", *(_shown(fold[name]) for fold in folds.values()))
+    shown.add_row("photos", str(pooled["photos"]), "", "", *(str(fold["photos"]) for fold in folds.values()))
+    return shown
+
+
+def _scores(table: pd.DataFrame) -> dict[str, Any]:
+    truth, prediction = _grams(table)
+    return {
+        "photos": len(table),
+        "weighted_r2": _defined(weighted_r2(truth, prediction)),
+        "mean_r2": _defined(mean_r2(truth, prediction)),
+        "targets": {
+            target: {name: _defined(value) for name, value in values.items()}
+            for target, values in target_scores(truth, prediction).items()
+        },
+    }
+
+
+def _grams(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return table[list(TARGETS)].to_numpy(), table[[f"{target}_pred" for target in TARGETS]].to_numpy()
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _shown(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

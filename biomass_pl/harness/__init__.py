@@ -1,0 +1,1 @@
+"""The commands that train and predict: configurations to objects, fold after fold."""

@@ -1,0 +1,197 @@
+"""`biomass fit`: every fold, its out-of-fold predictions, the pooled score."""
+
+import gc
+import hashlib
+import logging
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from biomass_pl.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
+from biomass_pl.callbacks.epochs import EpochTable
+from biomass_pl.callbacks.freeze import BackboneFreeze
+from biomass_pl.callbacks.reseed import ReseedEveryEpoch
+from biomass_pl.data.folds import read_folds
+from biomass_pl.errors import FoldError, RunError
+from biomass_pl.files import write_table, write_text
+from biomass_pl.harness.parser import RunCLI, config_name
+from biomass_pl.harness.predict import predict_held_out, report_out_of_fold
+from biomass_pl.runs import LOGS, Run, create_run, find_run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What `biomass fit` takes beside Lightning's settings.
+
+    Args:
+        folds: Folds to train; none trains all.
+        name: Name of the run; none takes the configuration's.
+        oof: Whether to predict the held-out photos at the end.
+        resume: Whether to go on with an unfinished run.
+        run: The run to resume; none takes the newest unfinished one.
+    """
+
+    folds: list[int] | None = None
+    name: str | None = None
+    oof: bool = True
+    resume: bool = False
+    run: Path | None = None
+
+
+class FitCLI(RunCLI):
+    """Makes the objects that train one fold of a run.
+
+    Args:
+        run: The run; the fold's saved configuration is used.
+        fold: The fold.
+    """
+
+    def __init__(self, run: Run, fold: int) -> None:
+        self.run = run
+        self.fold = fold
+        super().__init__(["--config", str(run.config(fold))])
+
+    def instantiate_trainer(self, **settings: Any) -> Trainer:
+        """A trainer that logs and saves into the fold's folder."""
+        configured = self.config_init["trainer"]
+        folder = self.run.fold_dir(self.fold)
+        table = EpochTable(path=folder / "metrics.csv", title=f"fold {self.fold}")
+        settings = {
+            "callbacks": [
+                *self.configured_callbacks(),
+                ReseedEveryEpoch(seed=self.datamodule.seed),
+                table,
+                BestCheckpoint(folder=self.run.checkpoints(self.fold), monitor=self.model.monitor),
+                LastCheckpoint(folder=self.run.checkpoints(self.fold)),
+            ],
+            "default_root_dir": str(folder),
+            "plugins": [*(configured.get("plugins") or []), WholeFileCheckpointIO()],
+            **settings,
+        }
+        if configured.get("logger") in (None, True):
+            settings["logger"] = TensorBoardLogger(self.run.path, name="", version=f"fold_{self.fold}")
+        trainer = super().instantiate_trainer(**settings)
+        if trainer.progress_bar_callback is not None:
+            table.title = ""
+        return trainer
+
+
+def fit(options: FitOptions, arguments: Sequence[str]) -> None:
+    """Trains the folds of a new run, or goes on with an unfinished one.
+
+    Args:
+        options: The command's own options.
+        arguments: Settings of Lightning's form.
+
+    Raises:
+        BiomassError: Something the user can mend; nothing of the run was made if it shows before training.
+    """
+    run = _resumed_run(options, arguments) if options.resume else _new_run(options, arguments)
+    logger.info("Run folder: %s", run.path)
+    oof = run.record()["oof"]
+    for fold in run.asked_folds():
+        if not run.is_finished(fold):
+            train_fold(run, fold)
+        if oof and not run.oof_csv(fold).is_file():
+            write_table(predict_held_out(run, fold), run.oof_csv(fold))
+    if oof:
+        tables = [pd.read_csv(run.oof_csv(fold)) for fold in run.asked_folds()]
+        report_out_of_fold(run, pd.concat(tables, ignore_index=True), run.oof_predictions)
+    run.update_record(status="complete")
+
+
+def train_fold(run: Run, fold: int) -> None:
+    """Trains one fold, from its last checkpoint if there is one, and marks it as finished."""
+    cli = FitCLI(run, fold)
+    folds = read_folds(run.folds_csv, cli.datamodule.labels()["image_id"])
+    cli.datamodule.use_fold(fold, folds)
+    held_out = int((folds == fold).sum())
+    logger.info("Fold %d: %d training photos, %d held out", fold, len(folds) - held_out, held_out)
+    last = run.last_checkpoint(fold)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
+    run.finish_fold(fold, _fold_record(run, fold, cli.model.monitor))
+    del cli
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _new_run(options: FitOptions, arguments: Sequence[str]) -> Run:
+    """Checks everything that can be checked before training, then makes the run folder."""
+    cli = RunCLI(arguments)
+    cli.datamodule.check()
+    folds = cli.datamodule.make_folds()
+    asked = _asked_folds(options, folds)
+    for callback in cli.configured_callbacks():
+        if isinstance(callback, BackboneFreeze):
+            callback.check(cli.trainer)
+    cli.model.configure_model()
+    logs = Path(cli.trainer.default_root_dir if cli.config.trainer.default_root_dir else ".") / LOGS
+    run = create_run(
+        logs,
+        name=options.name or config_name(arguments),
+        folds=asked,
+        command=sys.argv,
+        fingerprint=_fingerprint(cli.datamodule.labels(), folds),
+        oof=options.oof,
+    )
+    write_table(folds.rename_axis("image_id").reset_index(), run.folds_csv)
+    for fold in asked:
+        write_text(cli.config_text(), run.config(fold))
+    return run
+
+
+def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> Run:
+    if arguments:
+        raise RunError(
+            f"--resume goes on with the run's own settings and takes no others ({' '.join(arguments)}). "
+            "Leave them out, or start a new run."
+        )
+    run = find_run(Path(LOGS), options.run, unfinished=True)
+    cli = RunCLI(["--config", str(run.config(run.asked_folds()[0]))])
+    labels = cli.datamodule.labels()
+    folds = read_folds(run.folds_csv, labels["image_id"])
+    if _fingerprint(labels, folds) != run.record()["data"]:
+        raise RunError(f"The label table or the folds changed since {run.path} began. Restore them, or start a new run.")
+    return run
+
+
+def _asked_folds(options: FitOptions, folds: pd.Series) -> list[int]:
+    known = sorted(int(fold) for fold in folds.unique())
+    asked = known if options.folds is None else sorted(set(options.folds))
+    unknown = [str(fold) for fold in asked if fold not in known]
+    if unknown:
+        raise FoldError(f"There is no fold {', '.join(unknown)}; choose --folds among {known[0]} to {known[-1]}.")
+    return asked
+
+
+def _fingerprint(labels: pd.DataFrame, folds: pd.Series) -> dict[str, str]:
+    tables = {"labels": labels, "folds": folds.reset_index()}
+    return {name: hashlib.sha256(table.to_csv(index=False).encode()).hexdigest() for name, table in tables.items()}
+
+
+def _fold_record(run: Run, fold: int, monitor: str) -> dict[str, Any]:
+    best = torch.load(run.best_checkpoint(fold), map_location="cpu", weights_only=True, mmap=True)
+    epochs = pd.read_csv(run.fold_dir(fold) / "metrics.csv").set_index("epoch")
+    # Linux counts the resident memory of this process in KiB, macOS in bytes.
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "best_epoch": best["epoch"],
+        monitor: float(epochs.loc[best["epoch"], monitor]),
+        "epochs": len(epochs),
+        "seconds": round(float(epochs["seconds"].sum()), 1),
+        "peak_memory_bytes": resident,
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,173 @@
+"""LightningCLI without its subcommands: a configuration and overrides in; task, data and trainer out."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import biomass_pl.callbacks.freeze
+import biomass_pl.data.pasture
+import biomass_pl.tasks.pasture  # noqa: F401  (imported classes can be named in a configuration without their module)
+from biomass_pl.data.base import FoldDataModule
+from biomass_pl.errors import ConfigError
+from biomass_pl.tasks.base import BaseTask
+
+DEFAULT_SEED = 42
+
+_SHOWN_TRAINER_FLAGS = frozenset(
+    f"trainer.{name}"
+    for name in (
+        "accelerator",
+        "devices",
+        "strategy",
+        "precision",
+        "max_epochs",
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+        "callbacks",
+        "logger",
+        "deterministic",
+        "enable_progress_bar",
+        "default_root_dir",
+    )
+)
+
+
+class ShortHelpParser(LightningArgumentParser):
+    """Shows the trainer flags that matter here; Lightning has some forty more."""
+
+    def format_help(self) -> str:
+        """The help text, with the other trainer flags left out."""
+        hidden = [
+            action
+            for action in self._actions
+            if action.dest.startswith("trainer.") and action.dest not in _SHOWN_TRAINER_FLAGS
+        ]
+        texts = [action.help for action in hidden]
+        for action in hidden:
+            action.help = argparse.SUPPRESS
+        try:
+            return str(super().format_help())
+        finally:
+            for action, text in zip(hidden, texts, strict=True):
+                action.help = text
+
+
+class RunCLI(LightningCLI):
+    """Parses and makes the objects of one fold. A fresh one is needed for every fold.
+
+    Lightning caches the parsed configuration in the object, so that a second fold would save the first one's.
+
+    Args:
+        arguments: Command line arguments of Lightning's form (`--config FILE`, `--data.root DIR`, ...).
+        command: The subcommand, for help and messages.
+
+    Raises:
+        ConfigError: A key, a value or a combination is wrong, or the accelerator is not there.
+    """
+
+    model: BaseTask
+    datamodule: FoldDataModule
+
+    def __init__(self, arguments: Sequence[str], *, command: str = "fit") -> None:
+        try:
+            super().__init__(
+                model_class=BaseTask,
+                datamodule_class=FoldDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=None,
+                seed_everything_default=DEFAULT_SEED,
+                parser_class=ShortHelpParser,
+                parser_kwargs={
+                    "prog": f"biomass {command}",
+                    "usage": f"biomass {command} --config FILE [options]",
+                    "allow_abbrev": False,
+                    "exit_on_error": False,
+                },
+                args=list(arguments),
+                run=False,
+            )
+        except argparse.ArgumentError as error:
+            raise ConfigError(f"{_plain(str(error))}\nSee biomass {command} --help.") from error
+        except MisconfigurationException as error:
+            raise ConfigError(f"{error} Change the trainer.* settings.") from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Links what two sections must agree on."""
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("data.tile_size", "model.init_args.tile_size", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the given arguments; what `sys.argv` holds belongs to the command around this one."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Requires both sections.
+
+        Raises:
+            ConfigError: There is no task or no data.
+        """
+        for section in ("model", "data"):
+            if self.config.get(section) is None:
+                raise ConfigError(
+                    f"There is no '{section}' section. Give a configuration: --config configs/quickstart.yaml"
+                )
+
+    def instantiate_trainer(self, **settings: Any) -> Trainer:
+        """Makes the trainer; `settings` win over the configuration.
+
+        What the configuration leaves open is set as suits runs of many folds.
+        """
+        configured = self.config_init["trainer"]
+        defaults = {
+            "enable_progress_bar": sys.stdout.isatty(),
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,  # the data were checked as a whole
+            "log_every_n_steps": 1,
+        }
+        unset = {name: value for name, value in defaults.items() if configured.get(name) is None}
+        return super().instantiate_trainer(**(unset | settings))
+
+    def configured_callbacks(self) -> list[Any]:
+        """The callbacks of the configuration."""
+        callbacks = self.config_init["trainer"].get("callbacks") or []
+        return list(callbacks) if isinstance(callbacks, list) else [callbacks]
+
+    def config_text(self) -> str:
+        """What was used, as YAML that loads again."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+
+def config_name(arguments: Sequence[str]) -> str:
+    """Stem of the last configuration file among arguments; `run` without one."""
+    names = [Path(value).stem for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--config"]
+    return names[-1] if names else "run"
+
+
+def _plain(message: str) -> str:
+    """A message of jsonargparse without what only its programmer needs."""
+    noise = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+    lines = [line.strip() for line in message.splitlines()]
+    kept = [re.sub(r"^- ", "", line) for line in lines if line and not line.startswith(noise)]
+    return "\n  ".join(kept)
+
+
+def print_help(own: argparse.ArgumentParser) -> None:
+    """Prints the options of a command: its own, then the settings that a configuration holds.
+
+    Args:
+        own: The parser of the command's own options.
+    """
+    print(own.format_help())
+    try:
+        RunCLI(["--help"], command=own.prog.split()[-1])
+    except SystemExit:
+        pass

@@ -1,0 +1,1 @@
+"""Losses in grams or in their logarithm."""

@@ -1,0 +1,1 @@
+"""Scores, for the training loop and for tables."""

@@ -1,0 +1,58 @@
+"""The two R2 scores over all five targets, and R2, RMSE and MAE of each. No torch."""
+
+import numpy as np
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from biomass_pl.targets import SCORE_WEIGHTS, TARGETS
+
+_WEIGHTS = np.array([SCORE_WEIGHTS[target] for target in TARGETS])
+
+
+def weighted_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """The competition's score: one R2 over all values pooled, each weighted by its target.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+
+    Returns:
+        At most 1; NaN where all true values are equal, so that there is nothing to explain.
+    """
+    weights = np.broadcast_to(_WEIGHTS, truth.shape)
+    return _r2(truth.ravel(), prediction.ravel(), weights.ravel())
+
+
+def mean_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Weighted mean of the R2 of each target; other scripts call this the weighted R2.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+
+    Returns:
+        At most 1; NaN where a target has the same true value in all photos.
+    """
+    return float(np.average([_r2(*columns) for columns in zip(truth.T, prediction.T, strict=True)], weights=_WEIGHTS))
+
+
+def target_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, dict[str, float]]:
+    """R2, RMSE and MAE (grams) of each target.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+    """
+    return {
+        target: {
+            "r2": _r2(true, predicted),
+            "rmse": float(root_mean_squared_error(true, predicted)),
+            "mae": float(mean_absolute_error(true, predicted)),
+        }
+        for target, true, predicted in zip(TARGETS, truth.T, prediction.T, strict=True)
+    }
+
+
+def _r2(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> float:
+    if len(truth) < 2 or np.ptp(truth) == 0:
+        return float("nan")
+    return float(r2_score(truth, prediction, sample_weight=weights))

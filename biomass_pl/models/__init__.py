@@ -1,0 +1,1 @@
+"""Plain torch networks; nothing here knows Lightning."""

@@ -1,0 +1,151 @@
+"""Any timm network as a feature extractor for tiles."""
+
+import difflib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors
+import timm
+import torch
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from biomass_pl.errors import ConfigError, WeightsError
+
+
+class Backbone(nn.Module):
+    """Tiles of 0 to 255 in, one feature vector per tile out.
+
+    Normalisation with the network's own mean and standard deviation happens here, on the device.
+
+    Args:
+        name: Name of a timm network.
+        tile_size: Side of a tile in pixels.
+        pretrained: Fetch timm's weights for this name.
+        weights: Local weights file (safetensors or a state dict), used instead of timm's.
+
+    Raises:
+        ConfigError: No network has this name, or it cannot take tiles of this size.
+        WeightsError: The weights cannot be fetched, read or fitted.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, name: str, tile_size: int, pretrained: bool, weights: Path | None) -> None:
+        super().__init__()
+        self.tile_size = tile_size
+        self.network = _create(name, tile_size, pretrained=pretrained and weights is None)
+        if weights is not None:
+            _load(self.network, weights)
+        statistics = timm.data.resolve_model_data_config(self.network)
+        for key in ("mean", "std"):
+            # Not in the state dict: they belong to the network's name, not to what was learned.
+            self.register_buffer(key, 255 * torch.tensor(statistics[key]).view(3, 1, 1), persistent=False)
+        self.num_features: int = _feature_count(self.network, name, tile_size)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Features of tiles.
+
+        Args:
+            tiles: uint8 or float values 0 to 255, (..., 3, S, S).
+
+        Returns:
+            Features (..., num_features).
+        """
+        pixels = tiles.flatten(end_dim=-4).to(self.mean.dtype)
+        features: Tensor = self.network((pixels - self.mean) / self.std)
+        return features.unflatten(0, tiles.shape[:-3])
+
+
+def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
+    if not timm.is_model(name):
+        similar = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"Did you mean {', '.join(similar)}?" if similar else "timm.list_models() lists all."
+        raise ConfigError(f"timm has no network '{name}' (model.backbone). {hint}")
+    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    # Networks with a fixed input size, such as ViTs, are built for the tiles; the others take any size.
+    sized = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
+    try:
+        with _quiet_hub():
+            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+    except (OSError, RuntimeError, ValueError, AssertionError, KeyError) as error:
+        if not pretrained:
+            raise ConfigError(_size_message(name, tile_size, error)) from error
+        raise WeightsError(
+            f"The pretrained weights of '{name}' cannot be had ({_first_line(error)}). "
+            "Set model.pretrained: false, or give a local file as model.backbone_weights."
+        ) from error
+    if not isinstance(network, nn.Module):
+        msg = f"timm gave a {type(network)} for '{name}'"
+        raise TypeError(msg)
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if sized and patch is not None and tile_size % patch[0]:
+        fitting = tile_size // patch[0] * patch[0]
+        raise ConfigError(
+            f"'{name}' cuts its input into patches of {patch[0]} px, which do not fill tiles of {tile_size} px. "
+            f"Set data.tile_size to {fitting or patch[0]} or {fitting + patch[0]}."
+        )
+    return network
+
+
+def _feature_count(network: nn.Module, name: str, tile_size: int) -> int:
+    """Length of the feature vector, found by trying one tile."""
+    training = network.training
+    try:
+        with torch.inference_mode():
+            features = network.eval()(torch.zeros(1, 3, tile_size, tile_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(_size_message(name, tile_size, error)) from error
+    network.train(training)
+    if features.ndim != 2:
+        raise ConfigError(f"'{name}' gives features of shape {tuple(features.shape)}, not one vector per tile.")
+    return int(features.shape[1])
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    """Loads a local file, strictly but for the classifier that a feature extractor does not have."""
+    if not path.is_file():
+        raise WeightsError(f"Weights file {path} does not exist. Correct model.backbone_weights.")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError, torch.UnpicklingError) as error:
+        raise WeightsError(
+            f"{path} holds no weights ({_first_line(error)}). Give a safetensors file or a saved state dict."
+        ) from error
+    classifiers = network.pretrained_cfg.get("classifier") or ()
+    for classifier in (classifiers,) if isinstance(classifiers, str) else classifiers:
+        for part in ("weight", "bias"):
+            state.pop(f"{classifier}.{part}", None)
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"The weights in {path} do not fit the backbone and tile size:\n{error}\n"
+            "Set model.backbone and data.tile_size to those the weights were made for."
+        ) from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keeps the hub client's retries off the terminal; what they end in is reported once."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+
+
+def _size_message(name: str, tile_size: int, error: BaseException) -> str:
+    return (
+        f"'{name}' cannot take tiles of {tile_size} px ({_first_line(error)}). Choose another data.tile_size, "
+        "such as the network's own."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

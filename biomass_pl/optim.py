@@ -1,0 +1,127 @@
+"""One AdamW with a backbone and a head group, and the rate of each as a function of the step."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from torch.nn import Parameter
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from biomass_pl.errors import ConfigError
+
+WARMUP_START = 0.1
+"""Share of the full rate at which a warm-up starts."""
+
+FINAL_RATE = 1e-7
+"""Rate at the end of a cosine."""
+
+FrozenEpochs = int | Literal["all"]
+"""Epochs, from the first, in which the backbone does not learn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Rates of AdamW.
+
+    Args:
+        head_lr: Peak rate of everything but the backbone while the backbone learns.
+        backbone_lr: Peak rate of the backbone.
+        head_lr_frozen: Peak rate of everything but the backbone while the backbone is frozen.
+        weight_decay: Weight decay of AdamW.
+        warmup_epochs: Epochs of linear warm-up, from a tenth of the rate, before the cosine down to 1e-7.
+    """
+
+    head_lr: float = 2e-4
+    backbone_lr: float = 1e-5
+    head_lr_frozen: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_epochs: int = 2
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise ConfigError(f"model.optim.{name} is {value}; give 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLength:
+    """How long a training is.
+
+    Args:
+        epochs: All epochs.
+        steps_per_epoch: Optimizer steps in an epoch.
+        frozen_epochs: Epochs with a frozen backbone.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    frozen_epochs: FrozenEpochs
+
+
+def head_rate(step: int, *, config: OptimConfig, length: TrainingLength) -> float:
+    """Rate of the head group at an optimizer step.
+
+    Stage 1 (frozen): one warm-up epoch and a cosine over the stage. Stage 2, or a single stage:
+    `warmup_epochs` and a cosine over what is left.
+    """
+    if length.frozen_epochs == "all":
+        return _single_stage(step, config.head_lr_frozen, config, length)
+    stage_1 = length.frozen_epochs * length.steps_per_epoch
+    if step < stage_1:
+        return warmup_cosine(step, peak=config.head_lr_frozen, warmup=length.steps_per_epoch, total=stage_1)
+    return _stage_2(step, config.head_lr, config, length)
+
+
+def backbone_rate(step: int, *, config: OptimConfig, length: TrainingLength) -> float:
+    """Rate of the backbone group at an optimizer step: zero in stage 1, then as the head's."""
+    if length.frozen_epochs == "all" or step < length.frozen_epochs * length.steps_per_epoch:
+        return 0.0
+    return _stage_2(step, config.backbone_lr, config, length)
+
+
+def warmup_cosine(step: int, *, peak: float, warmup: int, total: int) -> float:
+    """Linear from a tenth of `peak` over `warmup` steps, then a cosine to `FINAL_RATE` at step `total`.
+
+    The cosine is that of SGDR (Loshchilov and Hutter 2017) without restarts.
+    """
+    if step < warmup:
+        return peak * (WARMUP_START + (1 - WARMUP_START) * step / warmup)
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return FINAL_RATE + (peak - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def make_optimizer(
+    *,
+    backbone: Iterable[Parameter],
+    head: Iterable[Parameter],
+    config: OptimConfig,
+    length: TrainingLength,
+) -> tuple[AdamW, LambdaLR]:
+    """The optimizer with its groups `backbone` and `head`, and their rates per step."""
+    # A group's rate is 1 times what its function gives.
+    groups: list[dict[str, Any]] = [
+        {"params": list(backbone), "name": "backbone"},
+        {"params": list(head), "name": "head"},
+    ]
+    optimizer = AdamW(groups, lr=1.0, weight_decay=config.weight_decay)
+    rates = [partial(rate, config=config, length=length) for rate in (backbone_rate, head_rate)]
+    return optimizer, LambdaLR(optimizer, rates)
+
+
+def _single_stage(step: int, peak: float, config: OptimConfig, length: TrainingLength) -> float:
+    steps = length.steps_per_epoch
+    return warmup_cosine(step, peak=peak, warmup=config.warmup_epochs * steps, total=length.epochs * steps)
+
+
+def _stage_2(step: int, peak: float, config: OptimConfig, length: TrainingLength) -> float:
+    steps = length.steps_per_epoch
+    frozen = 0 if length.frozen_epochs == "all" else length.frozen_epochs
+    return warmup_cosine(
+        step - frozen * steps,
+        peak=peak,
+        warmup=config.warmup_epochs * steps,
+        total=(length.epochs - frozen) * steps,
+    )

@@ -1,0 +1,184 @@
+"""Run folders: create, find, read, and what is complete in them. No torch.
+
+lightning_logs/<name>/version_N/
+  run.json  folds.csv  fold_K/{config.yaml metrics.csv checkpoints/{best,last}.ckpt oof.csv fold.json}
+  oof_predictions.csv  oof_metrics.json
+"""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from biomass_pl.errors import RunError
+from biomass_pl.files import write_json
+
+LOGS = "lightning_logs"
+_RECORD = "run.json"
+_FOLD_RECORD = "fold.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Args:
+        path: The folder, `lightning_logs/<name>/version_N`.
+    """
+
+    path: Path
+
+    @property
+    def folds_csv(self) -> Path:
+        """The fold of every photo, as used."""
+        return self.path / "folds.csv"
+
+    @property
+    def oof_predictions(self) -> Path:
+        """The pooled out-of-fold table."""
+        return self.path / "oof_predictions.csv"
+
+    def fold_dir(self, fold: int) -> Path:
+        """Folder of one fold."""
+        return self.path / f"fold_{fold}"
+
+    def config(self, fold: int) -> Path:
+        """What a fold was trained with; a configuration that loads again."""
+        return self.fold_dir(fold) / "config.yaml"
+
+    def checkpoints(self, fold: int) -> Path:
+        """Folder of a fold's checkpoints."""
+        return self.fold_dir(fold) / "checkpoints"
+
+    def best_checkpoint(self, fold: int) -> Path:
+        """Checkpoint of a fold's best epoch."""
+        return self.checkpoints(fold) / "best.ckpt"
+
+    def last_checkpoint(self, fold: int) -> Path:
+        """Checkpoint of a fold's newest epoch."""
+        return self.checkpoints(fold) / "last.ckpt"
+
+    def oof_csv(self, fold: int) -> Path:
+        """Predictions of a fold's held-out photos."""
+        return self.fold_dir(fold) / "oof.csv"
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says.
+
+        Raises:
+            RunError: The folder is no run, or its record cannot be read.
+        """
+        try:
+            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.path} is not a run folder: it has no readable {_RECORD}. Name one such as {LOGS}/NAME/version_0."
+            ) from error
+        return dict(record)
+
+    def update_record(self, **changes: Any) -> None:
+        """Changes entries of `run.json`."""
+        write_json(self.record() | changes, self.path / _RECORD)
+
+    def asked_folds(self) -> list[int]:
+        """Folds the run is to train."""
+        return list(self.record()["folds"])
+
+    def finished_folds(self) -> list[int]:
+        """Folds whose training is complete."""
+        return [fold for fold in self.asked_folds() if self.is_finished(fold)]
+
+    def is_finished(self, fold: int) -> bool:
+        """Whether a fold's training is complete."""
+        return (self.fold_dir(fold) / _FOLD_RECORD).is_file()
+
+    def is_complete(self) -> bool:
+        """Whether everything asked of the run was done."""
+        return bool(self.record()["status"] == "complete")
+
+    def finish_fold(self, fold: int, record: dict[str, Any]) -> None:
+        """Marks a fold's training as complete."""
+        write_json(record, self.fold_dir(fold) / _FOLD_RECORD)
+
+
+def create_run(
+    logs: Path, *, name: str, folds: list[int], command: list[str], fingerprint: dict[str, str], oof: bool
+) -> Run:
+    """Makes the next `version_N` of a name and its `run.json`.
+
+    Args:
+        logs: The folder of all runs.
+        name: Name of the run.
+        folds: Folds to train.
+        command: The command line, for the record.
+        fingerprint: Hashes of the label table and the folds.
+        oof: Whether out-of-fold predictions were asked for.
+    """
+    parent = logs / name
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max((_number(folder) for folder in parent.glob("version_*")), default=-1) + 1
+    while True:
+        path = parent / f"version_{number}"
+        try:
+            path.mkdir()
+            break
+        except FileExistsError:  # another process took it just now
+            number += 1
+    record = {
+        "name": name,
+        "created": datetime.now(UTC).isoformat(),
+        "command": command,
+        "versions": {package: version(package) for package in ("biomass-pl", "torch", "lightning", "timm")},
+        "git_commit": _git_commit(),
+        "data": fingerprint,
+        "folds": folds,
+        "oof": oof,
+        "status": "running",
+    }
+    write_json(record, path / _RECORD)
+    return Run(path)
+
+
+def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False) -> Run:
+    """The named run, or the newest.
+
+    Args:
+        logs: The folder of all runs.
+        path: A run folder.
+        unfinished: Only a run in which something is left to do.
+
+    Raises:
+        RunError: There is none.
+    """
+    if path is not None:
+        if not path.is_dir():
+            raise RunError(f"Run folder {path} does not exist. Name one such as {LOGS}/NAME/version_0.")
+        run = Run(path)
+        if unfinished and run.is_complete():
+            raise RunError(f"Run {path} is complete; there is nothing to resume.")
+        run.record()
+        return run
+    runs = [Run(record.parent) for record in logs.glob(f"*/version_*/{_RECORD}")]
+    if unfinished:
+        runs = [run for run in runs if not run.is_complete()]
+    if not runs:
+        kind = "unfinished run" if unfinished else "run"
+        raise RunError(f"There is no {kind} in {logs}. Train one: biomass fit --config configs/quickstart.yaml")
+    return max(runs, key=lambda run: str(run.record()["created"]))
+
+
+def _number(folder: Path) -> int:
+    digits = folder.name.removeprefix("version_")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _git_commit() -> str | None:
+    """Commit of the working folder, if it is under git."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,169 @@
+"""Training of the three pasture models."""
+
+import abc
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biomass_pl.errors import ConfigError
+from biomass_pl.losses.pasture import PastureLoss, WeightedLoss
+from biomass_pl.metrics.epoch import EpochScores
+from biomass_pl.models.backbone import Backbone
+from biomass_pl.models.heads import BiomassHead, FiveHeads, HierarchicalRatioHead, SoftmaxRatioHead
+from biomass_pl.models.stereo import StereoFusion, StereoNetwork
+from biomass_pl.optim import OptimConfig
+from biomass_pl.targets import TARGETS
+from biomass_pl.tasks.base import BaseTask, StepOutput
+
+
+class PastureTask(BaseTask):
+    """Predicts the grams of the five targets from the tiles of a photo's two views.
+
+    Args:
+        backbone: Name of any timm network.
+        pretrained: Start from timm's weights for this backbone, fetched once.
+        backbone_weights: Local weights file for the backbone (safetensors or a state dict), instead of timm's.
+        tile_size: Side of a tile in pixels; set by data.tile_size.
+        hidden_ratio: Hidden length as a share of the joined features of both views.
+        dropout: Dropout rate of the head, 0 to 1.
+        film: Condition each view's features on the other's.
+        attention_pool: Weigh tiles by attention; otherwise all count the same.
+        log_target: Compare log1p(grams) in the loss, so that small amounts count as much as large ones.
+        loss: The loss; none chooses the published one of the model.
+        optim: Rates of the optimizer.
+    """
+
+    monitor = "val/weighted_r2"
+    network: StereoNetwork
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "vit_base_patch14_reg4_dinov2.lvd142m",
+        pretrained: bool = True,
+        backbone_weights: Path | None = None,
+        tile_size: int = 518,
+        hidden_ratio: float = 0.5,
+        dropout: float = 0.2,
+        film: bool = True,
+        attention_pool: bool = True,
+        log_target: bool = False,
+        loss: PastureLoss | None = None,
+        optim: OptimConfig = OptimConfig(),
+    ) -> None:
+        super().__init__(optim=optim)
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"model.dropout is {dropout}; give a rate from 0 to below 1.")
+        if hidden_ratio <= 0:
+            raise ConfigError(f"model.hidden_ratio is {hidden_ratio}; give more than 0.")
+        self.save_hyperparameters()
+        self.backbone_name = backbone
+        self.pretrained = pretrained
+        self.backbone_weights = backbone_weights
+        self.tile_size = tile_size
+        self.hidden_ratio = hidden_ratio
+        self.dropout = dropout
+        self.film = film
+        self.attention_pool = attention_pool
+        self.log_target = log_target
+        self.loss = loss or self.published_loss()
+        self.scores = EpochScores()
+
+    @abc.abstractmethod
+    def make_head(self, hidden: int) -> BiomassHead:
+        """The head for vectors of this length."""
+
+    def published_loss(self) -> PastureLoss:
+        """The loss of the published script."""
+        return WeightedLoss()
+
+    def configure_model(self) -> None:
+        """Builds the network; in a training, the head starts at the means of the training fold."""
+        if "network" in self._modules:
+            return
+        backbone = Backbone(
+            name=self.backbone_name,
+            tile_size=self.tile_size,
+            pretrained=self.pretrained,
+            weights=self.backbone_weights,
+        )
+        fusion = StereoFusion(
+            num_features=backbone.num_features,
+            hidden_ratio=self.hidden_ratio,
+            dropout=self.dropout,
+            film=self.film,
+            attention_pool=self.attention_pool,
+        )
+        head = self.make_head(fusion.hidden)
+        if self._trainer is not None and self._trainer.training:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            head.start_at(torch.from_numpy(data.training_targets()).float())
+        self.network = StereoNetwork(backbone=backbone, fusion=fusion, head=head)
+
+    def step(self, batch: dict[str, Any]) -> StepOutput:
+        """Losses and grams of a labelled batch."""
+        prediction = self.network(batch["tiles"])
+        losses = self.loss(prediction, batch["target"], log_target=self.log_target)
+        return StepOutput(losses=losses, prediction=prediction)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+        """Logs the losses and keeps the predictions for the scores of the epoch."""
+        output = super().validation_step(batch, batch_idx)
+        self.scores.update(output.prediction, batch["target"])
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores of the whole fold as `val/...`."""
+        self.log_dict({f"val/{name}": score for name, score in self.scores.compute().items()})
+        self.scores.reset()
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> dict[str, Any]:
+        """`id`, and the predicted grams under `<target>_pred`."""
+        columns = self.network(batch["tiles"]).unbind(dim=1)
+        named = zip(TARGETS, columns, strict=True)
+        return {"id": batch["id"], **{f"{target}_pred": column for target, column in named}}
+
+
+class HierarchicalRatio(PastureTask):
+    """Total, then the share of GDM in it, then the share of green in that: exact sums, nothing below zero."""
+
+    def make_head(self, hidden: int) -> BiomassHead:
+        """The hierarchical head."""
+        return HierarchicalRatioHead(hidden=hidden, dropout=self.dropout, log_target=self.log_target)
+
+
+class SoftmaxRatio(PastureTask):
+    """Total, and the shares of green, dead and clover in it: exact sums, nothing below zero.
+
+    Args:
+        ratio_temperature: Divides the logits of the shares; above 1 evens them out.
+        **kwargs: Settings of every pasture model.
+    """
+
+    def __init__(self, *, ratio_temperature: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if ratio_temperature <= 0:
+            raise ConfigError(f"model.ratio_temperature is {ratio_temperature}; give more than 0.")
+        self.ratio_temperature = ratio_temperature
+
+    def make_head(self, hidden: int) -> BiomassHead:
+        """The softmax head."""
+        return SoftmaxRatioHead(
+            hidden=hidden,
+            dropout=self.dropout,
+            log_target=self.log_target,
+            temperature=self.ratio_temperature,
+        )
+
+
+class FiveHead(PastureTask):
+    """Five independent targets; the loss encourages their sums."""
+
+    def make_head(self, hidden: int) -> BiomassHead:
+        """Five independent outputs."""
+        return FiveHeads(hidden=hidden, dropout=self.dropout, log_target=self.log_target)
+
+    def published_loss(self) -> PastureLoss:
+        """Equal weights, and .05 on the identities."""
+        return WeightedLoss(target_weights=(0.2, 0.2, 0.2, 0.2, 0.2), constraint_weight=0.05)
