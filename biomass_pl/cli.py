@@ -149,9 +149,9 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpa
     parser.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help=argparse.SUPPRESS)
     own, rest = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(rest):
-        from biomass_pl.harness.parser import print_help
+        from biomass_pl.harness.help import print_help
 
-        print_help(parser)
+        print_help(parser, training=parser.prog.endswith("fit"))
         raise SystemExit(0)
     configurations = [part for file in own.config for part in ("--config", file)]
     del own.config
@@ -170,10 +170,11 @@ def _message(error: BiomassError | OSError) -> str | None:
     """What to tell the user, or None where the error is not of the user's making."""
     if isinstance(error, BiomassError):
         return str(error)
+    place = error.filename or "the run folder"
     if error.errno == errno.ENOSPC:
-        return f"The disk is full ({error.filename or 'while writing'}). Free some space; a training goes on with: biomass fit --resume"
-    if error.errno in (errno.EACCES, errno.EROFS) and error.filename:
-        return f"{error.filename} cannot be written or read ({error.strerror}). Change its permissions or choose another place."
+        return f"The disk is full ({place}). Free some space; a training goes on with: biomass fit --resume"
+    if error.errno in (errno.EACCES, errno.EROFS):
+        return f"{place}: {error.strerror}. Change its permissions, or choose another place."
     return None
 
 

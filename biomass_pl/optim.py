@@ -1,7 +1,7 @@
 """One AdamW with a backbone and a head group, and the rate of each as a function of the step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -107,7 +107,9 @@ def make_optimizer(
         {"params": list(head), "name": "head"},
     ]
     optimizer = AdamW(groups, lr=1.0, weight_decay=config.weight_decay)
-    rates = [partial(rate, config=config, length=length) for rate in (backbone_rate, head_rate)]
+    rates: list[Callable[[int], float]] = [
+        partial(rate, config=config, length=length) for rate in (backbone_rate, head_rate)
+    ]
     return optimizer, LambdaLR(optimizer, rates)
 
 

@@ -75,7 +75,8 @@ class Run:
             record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(
-                f"{self.path} is not a run folder: it has no readable {_RECORD}. Name one such as {LOGS}/NAME/version_0."
+                f"{self.path} is not a run folder: it has no readable {_RECORD}. "
+                f"Name one such as {LOGS}/NAME/version_0."
             ) from error
         return dict(record)
 

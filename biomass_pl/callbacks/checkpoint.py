@@ -19,9 +19,7 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, *, folder: Path, monitor: str) -> None:
-        super().__init__(
-            dirpath=folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
-        )
+        super().__init__(dirpath=folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best score also when the run folder has moved, which Lightning would forget."""
@@ -38,9 +36,7 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, *, folder: Path) -> None:
-        super().__init__(
-            dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        )
+        super().__init__(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

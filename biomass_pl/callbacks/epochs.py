@@ -30,7 +30,8 @@ class EpochTable(Callback):
         """Takes up the rows of the epochs before a resume."""
         if self.path.is_file():
             known = pd.read_csv(self.path)
-            self._rows = known[known["epoch"] < trainer.current_epoch].to_dict("records")
+            earlier = known[known["epoch"] < trainer.current_epoch]
+            self._rows = [dict(zip(known.columns, row, strict=True)) for row in earlier.itertuples(index=False)]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock of the epoch."""

@@ -114,7 +114,8 @@ def _parse_fold_numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
     whole = texts.str.fullmatch(r"\d+(\.0)?")
     numbers = pd.to_numeric(texts.where(whole), errors="coerce")
     problems = [
-        f"line {index + 2}: fold '{text}' is not a number from 0 up" for index, text in texts[~whole].items()
+        f"line {line}: fold '{text}' is not a number from 0 up"
+        for line, text in zip(texts.index[~whole].to_numpy() + 2, texts[~whole], strict=True)
     ]
     return numbers, problems
 

@@ -228,8 +228,8 @@ class PastureDataModule(FoldDataModule):
 
     def _labelled_photos(self, *, held_out: bool) -> list[PasturePhoto]:
         table = self._labels[self._held_out() == held_out]
-        grams = torch.from_numpy(table[list(TARGETS)].to_numpy(dtype=np.float32))
-        codes = {name: torch.from_numpy(column) for name, column in class_codes(table).items()}
+        grams = torch.tensor(table[list(TARGETS)].to_numpy(dtype=np.float32))
+        codes = {name: torch.tensor(column) for name, column in class_codes(table).items()}
         return [
             PasturePhoto(
                 image_id=image_id,
@@ -242,6 +242,5 @@ class PastureDataModule(FoldDataModule):
 
 def _unlabelled(image_ids: Iterable[str], paths: Sequence[Path]) -> list[PasturePhoto]:
     return [
-        PasturePhoto(image_id=image_id, path=path, labels={})
-        for image_id, path in zip(image_ids, paths, strict=True)
+        PasturePhoto(image_id=image_id, path=path, labels={}) for image_id, path in zip(image_ids, paths, strict=True)
     ]

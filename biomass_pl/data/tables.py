@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,9 @@ METADATA = ("Sampling_Date", "State", "Species")
 _TEST_COLUMNS = ("sample_id", "image_path", "target_name")
 _LABEL_COLUMNS = (*_TEST_COLUMNS, "target")
 _DATE = re.compile(r"\d{4}[/-]\d{1,2}[/-]\d{1,2}")
+_FIRST_LINE = 2
+"""Line of a file's first row, after the header."""
+
 _ROUNDING_GRAMS = 0.01
 """The published grams have four decimals; a larger gap in an identity is not rounding."""
 
@@ -136,7 +140,7 @@ def warn_about_labels(table: pd.DataFrame) -> None:
             )
 
 
-def _numbered(classes: tuple[str, ...] | tuple[int, ...]) -> dict[str | int, int]:
+def _numbered(classes: Sequence[str | int]) -> dict[str | int, int]:
     return {name: number for number, name in enumerate(classes)}
 
 
@@ -158,7 +162,7 @@ def _read_rows(root: Path, path: Path, columns: tuple[str, ...]) -> pd.DataFrame
         )
     if rows.empty:
         raise DataError(f"{path} has a header but no rows. " + _HOW_TO_GET.format(root=root))
-    rows["line"] = rows.index + 2
+    rows["line"] = rows.index + _FIRST_LINE
     rows["image_id"] = rows["sample_id"].str.rpartition("__")[0]
     return rows
 
@@ -175,8 +179,7 @@ def _row_problems(root: Path, rows: pd.DataFrame) -> list[str]:
         for row in rows[~rows["target_name"].isin(TARGETS)].itertuples()
     ]
     problems += [
-        f"line {row.line}: '{row.sample_id}' is there twice"
-        for row in rows[rows.duplicated("sample_id")].itertuples()
+        f"line {row.line}: '{row.sample_id}' is there twice" for row in rows[rows.duplicated("sample_id")].itertuples()
     ]
     inside = root.resolve()
     for image_path, line in rows.groupby("image_path", sort=False)["line"].first().items():
@@ -192,8 +195,7 @@ def _parse_targets(texts: pd.Series) -> tuple[pd.Series, list[str]]:
     grams = pd.to_numeric(texts, errors="coerce")
     usable = np.isfinite(grams) & (grams >= 0)
     return grams, [
-        f"line {index + 2}: target '{text}' is not a number of grams, zero or more"
-        for index, text in texts[~usable].items()
+        f"line {line}: target '{text}' is not a number of grams, zero or more" for line, text in _lines(texts[~usable])
     ]
 
 
@@ -207,13 +209,18 @@ def _parse_metadata(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         dates = pd.to_datetime(shaped, format="%Y-%m-%d", errors="coerce")
         rows["Sampling_Date"] = dates.dt.strftime("%Y-%m-%d")
         problems = [
-            f"line {index + 2}: Sampling_Date '{text}' is not a date; write year/month/day such as 2015/9/4"
-            for index, text in texts[dates.isna() & (texts != "")].items()
+            f"line {line}: Sampling_Date '{text}' is not a date; write year/month/day such as 2015/9/4"
+            for line, text in _lines(texts[dates.isna() & (texts != "")])
         ]
     for column in ("State", "Species"):
         if column in rows:
             rows[column] = rows[column].where(rows[column] != "")
     return rows, problems
+
+
+def _lines(texts: pd.Series) -> Iterator[tuple[int, str]]:
+    """Values and the lines of the file they came from."""
+    return zip(texts.index.to_numpy() + _FIRST_LINE, texts, strict=True)
 
 
 def _photo_problems(rows: pd.DataFrame) -> list[str]:

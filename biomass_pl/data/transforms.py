@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its newest version at import
-import albumentations as A  # noqa: E402, N812
+import albumentations as A  # noqa: N812
 
 from biomass_pl.data.photos import split_views
 

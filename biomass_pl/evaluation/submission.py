@@ -33,7 +33,5 @@ def make_submission(predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
     extra = sorted(set(submission["sample_id"]) - set(expected["sample_id"]))
     if missing or extra:
         differences = [f"{name}: not predicted" for name in missing] + [f"{name}: not expected" for name in extra]
-        raise DataError(
-            f"{sample} and test.csv name different rows; bring them in line:\n{listed(differences)}"
-        )
+        raise DataError(f"{sample} and test.csv name different rows; bring them in line:\n{listed(differences)}")
     return submission.set_index("sample_id").loc[expected["sample_id"]].reset_index()

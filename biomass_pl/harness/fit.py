@@ -164,7 +164,9 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> Run:
     labels = cli.datamodule.labels()
     folds = read_folds(run.folds_csv, labels["image_id"])
     if _fingerprint(labels, folds) != run.record()["data"]:
-        raise RunError(f"The label table or the folds changed since {run.path} began. Restore them, or start a new run.")
+        raise RunError(
+            f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
+        )
     return run
 
 

@@ -4,12 +4,13 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import biomass_pl.callbacks.freeze
 import biomass_pl.data.pasture
@@ -19,44 +20,6 @@ from biomass_pl.errors import ConfigError
 from biomass_pl.tasks.base import BaseTask
 
 DEFAULT_SEED = 42
-
-_SHOWN_TRAINER_FLAGS = frozenset(
-    f"trainer.{name}"
-    for name in (
-        "accelerator",
-        "devices",
-        "strategy",
-        "precision",
-        "max_epochs",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-        "callbacks",
-        "logger",
-        "deterministic",
-        "enable_progress_bar",
-        "default_root_dir",
-    )
-)
-
-
-class ShortHelpParser(LightningArgumentParser):
-    """Shows the trainer flags that matter here; Lightning has some forty more."""
-
-    def format_help(self) -> str:
-        """The help text, with the other trainer flags left out."""
-        hidden = [
-            action
-            for action in self._actions
-            if action.dest.startswith("trainer.") and action.dest not in _SHOWN_TRAINER_FLAGS
-        ]
-        texts = [action.help for action in hidden]
-        for action in hidden:
-            action.help = argparse.SUPPRESS
-        try:
-            return str(super().format_help())
-        finally:
-            for action, text in zip(hidden, texts, strict=True):
-                action.help = text
 
 
 class RunCLI(LightningCLI):
@@ -85,7 +48,6 @@ class RunCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 save_config_callback=None,
                 seed_everything_default=DEFAULT_SEED,
-                parser_class=ShortHelpParser,
                 parser_kwargs={
                     "prog": f"biomass {command}",
                     "usage": f"biomass {command} --config FILE [options]",
@@ -148,7 +110,7 @@ class RunCLI(LightningCLI):
 
 def config_name(arguments: Sequence[str]) -> str:
     """Stem of the last configuration file among arguments; `run` without one."""
-    names = [Path(value).stem for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--config"]
+    names = [Path(value).stem for flag, value in pairwise(arguments) if flag == "--config"]
     return names[-1] if names else "run"
 
 
@@ -158,16 +120,3 @@ def _plain(message: str) -> str:
     lines = [line.strip() for line in message.splitlines()]
     kept = [re.sub(r"^- ", "", line) for line in lines if line and not line.startswith(noise)]
     return "\n  ".join(kept)
-
-
-def print_help(own: argparse.ArgumentParser) -> None:
-    """Prints the options of a command: its own, then the settings that a configuration holds.
-
-    Args:
-        own: The parser of the command's own options.
-    """
-    print(own.format_help())
-    try:
-        RunCLI(["--help"], command=own.prog.split()[-1])
-    except SystemExit:
-        pass

@@ -102,9 +102,7 @@ def share_divergence(prediction: Tensor, target: Tensor) -> Tensor:
 
 def identity_gaps(prediction: Tensor, *, log_target: bool) -> Tensor:
     """Mean squared gaps of predictions (B, 5) in the two identities, on the scale of the loss."""
-    sums = torch.stack(
-        [prediction[:, GREEN] + prediction[:, CLOVER], prediction[:, GDM] + prediction[:, DEAD]], dim=1
-    )
+    sums = torch.stack([prediction[:, GREEN] + prediction[:, CLOVER], prediction[:, GDM] + prediction[:, DEAD]], dim=1)
     gaps = _scaled(prediction[:, [GDM, TOTAL]], log_target) - _scaled(sums, log_target)
     return gaps.square().mean(dim=0).sum()
 

@@ -5,11 +5,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import safetensors
 import timm
 import torch
-from timm.models import load_state_dict
+from timm.data.config import resolve_model_data_config
+from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
 from biomass_pl.errors import ConfigError, WeightsError
@@ -40,7 +43,7 @@ class Backbone(nn.Module):
         self.network = _create(name, tile_size, pretrained=pretrained and weights is None)
         if weights is not None:
             _load(self.network, weights)
-        statistics = timm.data.resolve_model_data_config(self.network)
+        statistics = resolve_model_data_config(self.network)  # type: ignore[no-untyped-call]
         for key in ("mean", "std"):
             # Not in the state dict: they belong to the network's name, not to what was learned.
             self.register_buffer(key, 255 * torch.tensor(statistics[key]).view(3, 1, 1), persistent=False)
@@ -57,7 +60,7 @@ class Backbone(nn.Module):
         """
         pixels = tiles.flatten(end_dim=-4).to(self.mean.dtype)
         features: Tensor = self.network((pixels - self.mean) / self.std)
-        return features.unflatten(0, tiles.shape[:-3])
+        return features.reshape(*tiles.shape[:-3], -1)
 
 
 def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
@@ -65,9 +68,9 @@ def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
         similar = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {', '.join(similar)}?" if similar else "timm.list_models() lists all."
         raise ConfigError(f"timm has no network '{name}' (model.backbone). {hint}")
-    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    config = get_pretrained_cfg(name, allow_unregistered=True)
     # Networks with a fixed input size, such as ViTs, are built for the tiles; the others take any size.
-    sized = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
+    sized: dict[str, Any] = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
     try:
         with _quiet_hub():
             network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
@@ -111,11 +114,12 @@ def _load(network: nn.Module, path: Path) -> None:
         raise WeightsError(f"Weights file {path} does not exist. Correct model.backbone_weights.")
     try:
         state = load_state_dict(str(path), weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError, torch.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError, UnpicklingError) as error:
         raise WeightsError(
             f"{path} holds no weights ({_first_line(error)}). Give a safetensors file or a saved state dict."
         ) from error
-    classifiers = network.pretrained_cfg.get("classifier") or ()
+    config: Any = network.pretrained_cfg
+    classifiers = config.get("classifier") or ()
     for classifier in (classifiers,) if isinstance(classifiers, str) else classifiers:
         for part in ("weight", "bias"):
             state.pop(f"{classifier}.{part}", None)

@@ -139,9 +139,7 @@ class FiveHeads(BiomassHead):
 
 
 def _output_layers(hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout / 2), nn.Linear(hidden, outputs)
-    )
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout / 2), nn.Linear(hidden, outputs))
 
 
 def _set_bias(layers: nn.Module, value: Tensor) -> None:

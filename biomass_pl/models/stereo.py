@@ -77,7 +77,8 @@ class AttentionPool(nn.Module):
         """Pools (..., T, D) to (..., D)."""
         query = self.query(features.mean(dim=-2, keepdim=True))
         similarity = (query * self.key(features)).sum(dim=-1, keepdim=True) / features.shape[-1] ** 0.5
-        return (similarity.softmax(dim=-2) * features).sum(dim=-2)
+        pooled: Tensor = (similarity.softmax(dim=-2) * features).sum(dim=-2)
+        return pooled
 
 
 class StereoNetwork(nn.Module):

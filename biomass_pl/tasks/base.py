@@ -53,6 +53,10 @@ class BaseTask(LightningModule, abc.ABC):
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> dict[str, Any]:
         """A dictionary of `id` (list) and a tensor per predicted column."""
 
+    @abc.abstractmethod
+    def update_scores(self, output: StepOutput, batch: dict[str, Any]) -> None:
+        """Keeps what the scores of the validation epoch need."""
+
     @property
     def backbone(self) -> nn.Module:
         """The part of the network that can be frozen."""
@@ -66,11 +70,11 @@ class BaseTask(LightningModule, abc.ABC):
         """Logs the loss and its parts as `train/...`."""
         return self._log_losses("train", self.step(batch), len(batch["id"]))
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
-        """Logs the loss and its parts as `val/...`."""
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Logs the loss and its parts as `val/...`, and keeps the predictions for the scores."""
         output = self.step(batch)
         self._log_losses("val", output, len(batch["id"]))
-        return output
+        self.update_scores(output, batch)
 
     def on_train_epoch_end(self) -> None:
         """Logs the rates, and ends a training whose loss is no number.
@@ -108,7 +112,7 @@ class BaseTask(LightningModule, abc.ABC):
 
     def _log_losses(self, stage: str, output: StepOutput, batch_size: int) -> Tensor:
         loss = torch.stack(list(output.losses.values())).sum()
-        parts = {f"{stage}/loss_{name}": part for name, part in output.losses.items()} if len(output.losses) > 1 else {}
+        parts = {f"{stage}/loss_{name}": part for name, part in output.losses.items()}
         self.log_dict(
             {f"{stage}/loss": loss, **parts},
             on_step=False,

@@ -107,11 +107,9 @@ class PastureTask(BaseTask):
         losses = self.loss(prediction, batch["target"], log_target=self.log_target)
         return StepOutput(losses=losses, prediction=prediction)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
-        """Logs the losses and keeps the predictions for the scores of the epoch."""
-        output = super().validation_step(batch, batch_idx)
+    def update_scores(self, output: StepOutput, batch: dict[str, Any]) -> None:
+        """Keeps grams, predicted and true, for the scores of the epoch."""
         self.scores.update(output.prediction, batch["target"])
-        return output
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of the whole fold as `val/...`."""
