@@ -326,7 +326,7 @@ def _with_plants(scene: Image, shapes: Shapes, rng: np.random.Generator) -> Imag
     """Draws shapes in layers from the ground up; each layer casts its shadow on those below."""
     height, width = scene.shape[:2]
     to_pixels = np.array([width, height]) / QUADRAT_MM
-    direction, darkness = rng.uniform(-np.pi, np.pi), rng.uniform(0.3, 0.7)
+    direction, darkness = rng.uniform(-np.pi, np.pi), rng.uniform(0.4, 0.65)
     shift = SHADOW_MM * np.array([np.cos(direction), np.sin(direction)]) * to_pixels
     move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
     bounds = np.searchsorted(shapes.depths, np.linspace(0, 1, LAYERS + 1)[1:-1])
@@ -371,8 +371,8 @@ def _lit(scene: Image, rng: np.random.Generator) -> Image:
 def _photographed(scene: Image, stamp: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """White balance, saturation, exposure, contrast, blur and noise, then the stamp in the corner."""
     width = scene.shape[1]
-    gains = np.exp(rng.normal(0, (0.07, 0.03, 0.07)) + rng.uniform(-0.1, 0.4)).astype(np.float32)
-    saturation, gamma, blur = rng.uniform(0.8, 1.2), rng.uniform(0.75, 1.3), rng.uniform(0.05, 0.9)
+    gains = np.exp(rng.normal(0, (0.07, 0.03, 0.07)) + rng.uniform(0.05, 0.35)).astype(np.float32)
+    saturation, gamma, blur = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15), rng.uniform(0.05, 0.6)
     stamped, noise_level = rng.random() < 0.3, rng.uniform(0.5, 4)
     grey = scene.mean(axis=2, keepdims=True)
     photo = np.clip((grey + saturation * (scene - grey)) * gains, 0, 1)

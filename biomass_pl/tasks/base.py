@@ -67,7 +67,9 @@ class BaseTask(LightningModule, abc.ABC):
         return backbone
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Logs the loss and its parts as `train/...`."""
+        """Logs the loss and its parts as `train/...`, and the rate of each group as `rate/...`."""
+        for group in self.trainer.optimizers[0].param_groups:
+            self.log(f"rate/{group['name']}", group["lr"], on_step=True, on_epoch=False)
         return self._log_losses("train", self.step(batch), len(batch["id"]))
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -77,13 +79,11 @@ class BaseTask(LightningModule, abc.ABC):
         self.update_scores(output, batch)
 
     def on_train_epoch_end(self) -> None:
-        """Logs the rates, and ends a training whose loss is no number.
+        """Ends a training whose loss is no number.
 
         Raises:
             TrainingError: The mean loss of the epoch is not finite.
         """
-        for group in self.trainer.optimizers[0].param_groups:
-            self.log(f"rate/{group['name']}", group["lr"])
         loss = self.trainer.callback_metrics.get("train/loss")
         if loss is not None and not math.isfinite(loss):
             raise TrainingError(

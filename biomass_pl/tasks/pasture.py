@@ -98,7 +98,7 @@ class PastureTask(BaseTask):
         head = self.make_head(fusion.hidden)
         if self._trainer is not None and self._trainer.training:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            head.start_at(torch.from_numpy(data.training_targets()).float())
+            head.start_at(torch.tensor(data.training_targets(), dtype=torch.float32))
         self.network = StereoNetwork(backbone=backbone, fusion=fusion, head=head)
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
