@@ -173,7 +173,7 @@ def _message(error: BiomassError | OSError) -> str | None:
     place = error.filename or "the run folder"
     if error.errno == errno.ENOSPC:
         return f"The disk is full ({place}). Free some space; a training goes on with: biomass fit --resume"
-    if error.errno in (errno.EACCES, errno.EROFS):
+    if error.filename:
         return f"{place}: {error.strerror}. Change its permissions, or choose another place."
     return None
 

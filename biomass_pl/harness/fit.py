@@ -120,7 +120,12 @@ def train_fold(run: Run, fold: int) -> None:
     last = run.last_checkpoint(fold)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
+    except SystemExit:
+        if cli.trainer.interrupted:  # Lightning ends the process when Ctrl-C is pressed
+            raise KeyboardInterrupt from None
+        raise
     run.finish_fold(fold, _fold_record(run, fold, cli.model.monitor))
     del cli
     gc.collect()

@@ -16,10 +16,32 @@ import biomass_pl.callbacks.freeze
 import biomass_pl.data.pasture
 import biomass_pl.tasks.pasture  # noqa: F401  (imported classes can be named in a configuration without their module)
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.errors import ConfigError
+from biomass_pl.errors import BiomassError, ConfigError
 from biomass_pl.tasks.base import BaseTask
 
 DEFAULT_SEED = 42
+
+
+_NOISE = (
+    "Does not validate against",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "- Expected a <class 'NoneType'>",
+    "- Expected a path but",
+    "- Does not validate against",
+)
+"""Lines of jsonargparse's messages that tell of its types, not of the mistake."""
+
+_REPHRASED = (
+    (r"the following arguments are required: (.+)", r"nothing says what \1 is; give a recipe: --config FILE"),
+    (r"Parser key \"([^\"]+)\":", r"\1:"),
+    (r"Problem with given class_path '(?:\w+\.)*(\w+)':", r"\1:"),
+    (r"Option '([^']+)' is not accepted", r"there is no setting '\1'"),
+    (r"Expected a dot import path string: (\S+)", r"there is no class '\1'"),
+    (r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.+)", r"expected one of \1, got '\2'"),
+    (r"Expected an? <class '(\w+)'>\. Got value: (.+)", r"expected \1, got '\2'"),
+)
 
 
 class RunCLI(LightningCLI):
@@ -58,9 +80,11 @@ class RunCLI(LightningCLI):
                 run=False,
             )
         except argparse.ArgumentError as error:
-            raise ConfigError(f"{_plain(str(error))}\nSee biomass {command} --help.") from error
+            raise ConfigError(f"{_plain(str(error))}. See biomass {command} --help.") from error
         except MisconfigurationException as error:
             raise ConfigError(f"{error} Change the trainer.* settings.") from error
+        except ValueError as error:
+            raise _constructor_error(error) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what two sections must agree on."""
@@ -70,18 +94,6 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the given arguments; what `sys.argv` holds belongs to the command around this one."""
         self.config = parser.parse_args(args)
-
-    def before_instantiate_classes(self) -> None:
-        """Requires both sections.
-
-        Raises:
-            ConfigError: There is no task or no data.
-        """
-        for section in ("model", "data"):
-            if self.config.get(section) is None:
-                raise ConfigError(
-                    f"There is no '{section}' section. Give a configuration: --config configs/quickstart.yaml"
-                )
 
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         """Makes the trainer; `settings` win over the configuration.
@@ -114,9 +126,24 @@ def config_name(arguments: Sequence[str]) -> str:
     return names[-1] if names else "run"
 
 
+def _constructor_error(error: ValueError) -> BiomassError:
+    """What a class of the configuration refused, out of the wrapping that jsonargparse gives it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BiomassError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return ConfigError(f"{_plain(str(error))}. Change the configuration.")
+
+
 def _plain(message: str) -> str:
-    """A message of jsonargparse without what only its programmer needs."""
-    noise = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
-    lines = [line.strip() for line in message.splitlines()]
-    kept = [re.sub(r"^- ", "", line) for line in lines if line and not line.startswith(noise)]
-    return "\n  ".join(kept)
+    """A message of jsonargparse in one line, without what only its programmer needs."""
+    kept = [
+        re.sub(r"^- ", "", line.strip())
+        for line in message.splitlines()
+        if line.strip() and not line.strip().startswith(_NOISE)
+    ]
+    text = " ".join(kept).rstrip(".")
+    for pattern, replacement in _REPHRASED:
+        text = re.sub(pattern, replacement, text)
+    return text

@@ -1,0 +1,147 @@
+"""The `biomass` command: light commands, errors, exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from biomass_pl import __version__
+from biomass_pl.cli import main
+
+TINY = """\
+trainer: {max_epochs: 2}
+model:
+  class_path: SoftmaxRatio
+  init_args: {backbone: test_vit.r160_in1k, pretrained: false}
+data:
+  class_path: PastureDataModule
+  init_args: {root: ROOT, tile_size: 32, num_workers: 0}
+"""
+
+
+@pytest.fixture
+def recipe(rendered, workdir) -> str:
+    (workdir / "tiny.yaml").write_text(TINY.replace("ROOT", str(rendered)))
+    return "tiny.yaml"
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "biomass_pl", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds", "text"),
+    [(["--help"], 0.5, "first steps"), (["--version"], 0.3, __version__), ([], 0.5, "commands:")],
+)
+def test_help_and_version_answer_at_once(arguments, seconds, text):
+    def elapsed() -> float:
+        start = time.perf_counter()
+        answer = command(*arguments)
+        assert answer.returncode == 0
+        assert text in answer.stdout
+        return time.perf_counter() - start
+
+    assert min(elapsed() for _ in range(3)) < seconds
+
+
+def test_the_light_commands_import_no_torch():
+    check = "import sys; from biomass_pl.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["fit", "predict"])
+def test_the_help_of_a_command_fits_on_three_screens_and_names_the_settings(name, capsys):
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--folds" in text and "--trainer.accelerator" in text and "--data.root" in text
+    assert len(text.splitlines()) <= 120
+    assert max(map(len, text.splitlines())) <= 80
+    assert ("--model.optim.head_lr" in text) == (name == "fit")
+
+
+def test_sample_renders_a_pasture(workdir, capsys):
+    assert main(["sample", "--out", "new", "--photos", "12", "--test_photos", "2", "--width", "64"]) == 0
+    assert len(list(Path("new/train").iterdir())) == 12
+    assert "new" in capsys.readouterr().out
+    assert main(["sample", "--out", "new", "--photos", "12"]) == 2
+
+
+def test_sample_without_a_folder_is_a_usage_error(capsys):
+    assert main(["sample"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["--data.tile_sise", "3"], ["data: PastureDataModule", "'tile_sise'"]),
+        (["--data.tile_size", "big"], ["tile_size: expected int, got 'big'"]),
+        (["--data.tile_size", "50"], ["patches of 16 px", "48 or 64"]),
+        (["--data.cv_strategy", "by_luck"], ["group_site", "'by_luck'"]),
+        (["--data.num_folds", "99"], ["groups for 99 folds", "data.num_folds"]),
+        (["--data.num_folds", "1"], ["data.num_folds is 1"]),
+        (["--data.root", "nowhere"], ["'nowhere' does not exist", "biomass sample --out nowhere"]),
+        (["--data.fold_csv", "nofile.csv"], ["nofile.csv does not exist"]),
+        (["--data.aug_prob", "2"], ["data.aug_prob is 2.0"]),
+        (["--data.grid", "[2]"], ["grid", "2 elements"]),
+        (["--trainer.max_epoch", "3"], ["unrecognized arguments: --trainer.max_epoch"]),
+        (["--trainer.accelerator", "mps"], ["MPSAccelerator", "trainer."]),
+        (["--trainer.devices", "0"], ["devices"]),
+        (["--model", "Softmax"], ["there is no class 'Softmax'"]),
+        (["--model.backbone", "test_vt"], ["'test_vt'", "test_vit"]),
+        (["--model.pretrained", "true"], ["model.pretrained: false", "model.backbone_weights"]),
+        (["--model.backbone_weights", "no.pt"], ["no.pt does not exist"]),
+        (["--model.ratio_temperature", "0"], ["model.ratio_temperature is 0.0"]),
+        (["--model.dropout", "1"], ["model.dropout is 1.0"]),
+        (["--model.hidden_ratio", "0"], ["model.hidden_ratio is 0.0"]),
+        (["--model.optim.head_lr=-1"], ["model.optim.head_lr is -1.0"]),
+        (["--folds", "7"], ["no fold 7", "0 to 4"]),
+        (["--folds", "x"], ["--folds", "'x'"]),
+        (["--oof", "maybe"], ["neither true nor false"]),
+        (["--config", "missing.yaml"], ["missing.yaml"]),
+        (["--trainer.callbacks", "[{class_path: BackboneFreeze, init_args: {epochs: 2}}]"], ["leaves no epoch"]),
+        (["--trainer.callbacks", "[{class_path: BackboneFreeze, init_args: {epochs: 0}}]"], ["give 1 or more"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_mistake_gets_one_message_and_leaves_nothing(arguments, messages, recipe, workdir, capsys):
+    assert main(["fit", "--config", recipe, *arguments]) == 2
+    error = capsys.readouterr().err
+    for message in messages:
+        assert message in error
+    assert error.count("biomass: error:") == 1 and "Traceback" not in error
+    assert not Path("lightning_logs").exists()
+
+
+def test_a_wrong_key_in_a_file_names_it(recipe, capsys):
+    Path(recipe).write_text(Path(recipe).read_text().replace("root:", "rood:"))
+    assert main(["fit", "--config", recipe]) == 2
+    assert "rood" in capsys.readouterr().err
+
+
+def test_fit_without_a_recipe_asks_for_one(workdir, capsys):
+    assert main(["fit"]) == 2
+    assert "--config" in capsys.readouterr().err
+
+
+def test_an_unknown_command_names_the_known_ones(capsys):
+    assert main(["train"]) == 2
+    assert "fit, predict or sample" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(monkeypatch, workdir):
+    from biomass_pl.errors import BiomassError
+
+    with pytest.raises(BiomassError):
+        main(["predict", "--debug"])
+    monkeypatch.setenv("BIOMASS_DEBUG", "1")
+    with pytest.raises(BiomassError):
+        main(["predict"])
+
+
+def test_a_folder_that_cannot_be_written_is_named(workdir, capsys):
+    Path("file").write_text("")
+    assert main(["sample", "--out", "file/new", "--photos", "12", "--width", "64"]) == 2
+    assert "file" in capsys.readouterr().err
