@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch.nn import Parameter
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -44,6 +45,9 @@ class OptimConfig:
         for name, value in vars(self).items():
             if value < 0:
                 raise ConfigError(f"model.optim.{name} is {value}; give 0 or more.")
+
+
+torch.serialization.add_safe_globals([OptimConfig])  # checkpoints of tasks made in Python hold one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,9 @@ def warmup_cosine(step: int, *, peak: float, warmup: int, total: int) -> float:
     """
     if step < warmup:
         return peak * (WARMUP_START + (1 - WARMUP_START) * step / warmup)
+    final = min(FINAL_RATE, peak)  # a peak of 0 means no learning at all
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return FINAL_RATE + (peak - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
+    return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def make_optimizer(

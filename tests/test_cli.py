@@ -89,6 +89,7 @@ def test_sample_without_a_folder_is_a_usage_error(capsys):
         (["--trainer.max_epoch", "3"], ["unrecognized arguments: --trainer.max_epoch"]),
         (["--trainer.accelerator", "mps"], ["MPSAccelerator", "trainer."]),
         (["--trainer.devices", "0"], ["devices"]),
+        (["--trainer.precision", "bf16-true"], ["round or widen the labels", "bf16-mixed"]),
         (["--model", "Softmax"], ["there is no class 'Softmax'"]),
         (["--model.backbone", "test_vt"], ["'test_vt'", "test_vit"]),
         (["--model.pretrained", "true"], ["model.pretrained: false", "model.backbone_weights"]),

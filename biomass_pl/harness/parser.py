@@ -22,6 +22,9 @@ from biomass_pl.tasks.base import BaseTask
 DEFAULT_SEED = 42
 
 
+_PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
+"""Those in which labels keep their 32 bits."""
+
 _NOISE = (
     "Does not validate against",
     "Subtypes:",
@@ -101,6 +104,11 @@ class RunCLI(LightningCLI):
         What the configuration leaves open is set as suits runs of many folds.
         """
         configured = self.config_init["trainer"]
+        if str(configured.get("precision")) not in _PRECISIONS:
+            raise ConfigError(
+                f"trainer.precision {configured['precision']} would round or widen the labels with the pictures. "
+                "Use 32-true, 16-mixed or bf16-mixed."
+            )
         defaults = {
             "enable_progress_bar": sys.stdout.isatty(),
             "enable_model_summary": False,

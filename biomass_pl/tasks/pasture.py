@@ -57,7 +57,8 @@ class PastureTask(BaseTask):
             raise ConfigError(f"model.dropout is {dropout}; give a rate from 0 to below 1.")
         if hidden_ratio <= 0:
             raise ConfigError(f"model.hidden_ratio is {hidden_ratio}; give more than 0.")
-        self.save_hyperparameters()
+        # A loss is a module, which a checkpoint that holds plain values only cannot carry.
+        self.save_hyperparameters(ignore=["loss"])
         self.backbone_name = backbone
         self.pretrained = pretrained
         self.backbone_weights = backbone_weights
@@ -98,7 +99,7 @@ class PastureTask(BaseTask):
         head = self.make_head(fusion.hidden)
         if self._trainer is not None and self._trainer.training:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            head.start_at(torch.tensor(data.training_targets(), dtype=torch.float32))
+            head.start_at(torch.tensor(data.training_targets()))
         self.network = StereoNetwork(backbone=backbone, fusion=fusion, head=head)
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
