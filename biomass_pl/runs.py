@@ -19,6 +19,7 @@ from biomass_pl.files import write_json
 LOGS = "lightning_logs"
 _RECORD = "run.json"
 _FOLD_RECORD = "fold.json"
+_NEEDED = {"created", "folds", "status"}
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ class Run:
         try:
             record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.path} is not a run folder: it has no readable {_RECORD}. "
-                f"Name one such as {LOGS}/NAME/version_0."
-            ) from error
-        return dict(record)
+            raise self._no_run() from error
+        if not isinstance(record, dict) or not record.keys() >= _NEEDED:
+            raise self._no_run()
+        return record
+
+    def _no_run(self) -> RunError:
+        return RunError(
+            f"{self.path} is not a run folder: it has no readable {_RECORD}. Name one such as {LOGS}/NAME/version_0."
+        )
 
     def update_record(self, **changes: Any) -> None:
         """Changes entries of `run.json`."""

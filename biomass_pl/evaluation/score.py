@@ -41,14 +41,15 @@ def bootstrap_interval(table: pd.DataFrame) -> tuple[list[float] | None, str]:
     the interval too narrow.
 
     Returns:
-        The interval (None with a single site), and what was drawn: `sites` or `photos`.
+        The interval (None with a single site or without a score), and what was drawn: `sites` or `photos`.
     """
     by_site = set(_SITE_COLUMNS) <= set(table.columns) and bool(table[_SITE_COLUMNS].notna().all(axis=None))
     units = pd.factorize(table["State"] + " " + table["Sampling_Date"])[0] if by_site else np.arange(len(table))
+    drawn = "sites" if by_site else "photos"
     count = int(units.max()) + 1
-    if count < 2:
-        return None, "sites"
     truth, prediction = _grams(table)
+    if count < 2 or _defined(weighted_r2(truth, prediction)) is None:
+        return None, drawn
     weights = np.broadcast_to(np.array([SCORE_WEIGHTS[target] for target in TARGETS]), truth.shape)
     # The score depends on these sums alone, so a draw is a weighted sum over units.
     terms = [weights, weights * truth, weights * truth**2, weights * (truth - prediction) ** 2]
@@ -58,7 +59,7 @@ def bootstrap_interval(table: pd.DataFrame) -> tuple[list[float] | None, str]:
     spread = second - first**2 / weight
     scores = 1 - error[spread > 0] / spread[spread > 0]
     low, high = np.quantile(scores, [0.025, 0.975])
-    return [float(low), float(high)], "sites" if by_site else "photos"
+    return [float(low), float(high)], drawn
 
 
 def render_scores(scores: dict[str, Any], *, title: str) -> Table:
@@ -75,7 +76,7 @@ def render_scores(scores: dict[str, Any], *, title: str) -> Table:
         title=title,
         caption=f"weighted_r2 of all folds pooled: {_shown(pooled['weighted_r2'])}{interval}",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,  # five folds fit 80 columns even with scores such as -12.345
     )
     shown.add_column("", no_wrap=True)
     for heading in ("R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)):

@@ -16,7 +16,7 @@ def make_submission(predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
         sample: The competition's `sample_submission.csv`; checked against, and its order kept, if it exists.
 
     Raises:
-        DataError: The sample names other rows than were predicted.
+        DataError: The sample cannot be read, or names other rows than were predicted.
     """
     rows = [
         {"sample_id": f"{image_id}__{target}", "target": grams}
@@ -26,7 +26,10 @@ def make_submission(predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
     submission = pd.DataFrame(rows, columns=["sample_id", "target"])
     if not sample.is_file():
         return submission
-    expected = pd.read_csv(sample, dtype=str)
+    try:
+        expected = pd.read_csv(sample, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{sample} cannot be read ({error}). Restore the competition's file, or remove it.") from error
     if "sample_id" not in expected:
         raise DataError(f"{sample} has no column sample_id. Restore the competition's file, or remove it.")
     missing = sorted(set(expected["sample_id"]) - set(submission["sample_id"]))

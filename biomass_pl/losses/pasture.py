@@ -62,6 +62,9 @@ class WeightedLoss(PastureLoss):
             )
         if huber_delta <= 0:
             raise ConfigError(f"model.loss.huber_delta is {huber_delta}; give more than 0.")
+        for name, weight in (("ratio_weight", ratio_weight), ("constraint_weight", constraint_weight)):
+            if weight < 0:
+                raise ConfigError(f"model.loss.{name} is {weight}; give 0 or more.")
         self.target_weights = target_weights
         self.huber_for_dead = huber_for_dead
         self.huber_delta = huber_delta

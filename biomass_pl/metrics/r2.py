@@ -1,7 +1,7 @@
 """The two R2 scores over all five targets, and R2, RMSE and MAE of each. No torch."""
 
 import numpy as np
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import r2_score
 
 from biomass_pl.targets import SCORE_WEIGHTS, TARGETS
 
@@ -16,7 +16,8 @@ def weighted_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
         prediction: Grams (photos, 5).
 
     Returns:
-        At most 1; NaN where all true values are equal, so that there is nothing to explain.
+        At most 1; NaN where all true values are equal, so that there is nothing to explain, or a prediction
+        is not finite.
     """
     weights = np.broadcast_to(_WEIGHTS, truth.shape)
     return _r2(truth.ravel(), prediction.ravel(), weights.ravel())
@@ -30,7 +31,7 @@ def mean_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
         prediction: Grams (photos, 5).
 
     Returns:
-        At most 1; NaN where a target has the same true value in all photos.
+        At most 1; NaN where a target has the same true value in all photos, or a prediction is not finite.
     """
     return float(np.average([_r2(*columns) for columns in zip(truth.T, prediction.T, strict=True)], weights=_WEIGHTS))
 
@@ -45,14 +46,15 @@ def target_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, dict[s
     return {
         target: {
             "r2": _r2(true, predicted),
-            "rmse": float(root_mean_squared_error(true, predicted)),
-            "mae": float(mean_absolute_error(true, predicted)),
+            "rmse": float(np.sqrt(np.mean((predicted - true) ** 2))),
+            "mae": float(np.mean(np.abs(predicted - true))),
         }
         for target, true, predicted in zip(TARGETS, truth.T, prediction.T, strict=True)
     }
 
 
 def _r2(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> float:
-    if len(truth) < 2 or np.ptp(truth) == 0:
+    # A diverged network predicts NaN, of which r2_score would make an error.
+    if len(truth) < 2 or np.ptp(truth) == 0 or not np.isfinite(prediction).all():
         return float("nan")
     return float(r2_score(truth, prediction, sample_weight=weights))

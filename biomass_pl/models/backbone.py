@@ -5,10 +5,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import safetensors
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
@@ -64,8 +62,8 @@ class Backbone(nn.Module):
 
 
 def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
-    if not timm.is_model(name):
-        similar = difflib.get_close_matches(name, timm.list_models(), n=3)
+    if not _is_known(name):
+        similar = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3)
         hint = f"Did you mean {', '.join(similar)}?" if similar else "timm.list_models() lists all."
         raise ConfigError(f"timm has no network '{name}' (model.backbone). {hint}")
     config = get_pretrained_cfg(name, allow_unregistered=True)
@@ -74,7 +72,9 @@ def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
     try:
         with _quiet_hub():
             network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
-    except (OSError, RuntimeError, ValueError, AssertionError, KeyError) as error:
+    except (ValueError, AssertionError) as error:
+        raise ConfigError(_size_message(name, tile_size, error)) from error
+    except (OSError, RuntimeError, KeyError) as error:
         if not pretrained:
             raise ConfigError(_size_message(name, tile_size, error)) from error
         raise WeightsError(
@@ -86,12 +86,23 @@ def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
         raise TypeError(msg)
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if sized and patch is not None and tile_size % patch[0]:
-        fitting = tile_size // patch[0] * patch[0]
+        fitting = max(1, tile_size // patch[0]) * patch[0]
         raise ConfigError(
             f"'{name}' cuts its input into patches of {patch[0]} px, which do not fill tiles of {tile_size} px. "
-            f"Set data.tile_size to {fitting or patch[0]} or {fitting + patch[0]}."
+            f"Set data.tile_size to {fitting} or {fitting + patch[0]}."
         )
     return network
+
+
+def _is_known(name: str) -> bool:
+    """Whether timm has the network and, where the name goes on with a dot, its weights of that name."""
+    if not timm.is_model(name):
+        return False
+    try:
+        get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _feature_count(network: nn.Module, name: str, tile_size: int) -> int:
@@ -114,7 +125,7 @@ def _load(network: nn.Module, path: Path) -> None:
         raise WeightsError(f"Weights file {path} does not exist. Correct model.backbone_weights.")
     try:
         state = load_state_dict(str(path), weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise WeightsError(
             f"{path} holds no weights ({_first_line(error)}). Give a safetensors file or a saved state dict."
         ) from error
@@ -127,7 +138,7 @@ def _load(network: nn.Module, path: Path) -> None:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"The weights in {path} do not fit the backbone and tile size:\n{error}\n"
+            f"The weights in {path} do not fit the backbone and tile size:\n{_beginning(error)}\n"
             "Set model.backbone and data.tile_size to those the weights were made for."
         ) from error
 
@@ -149,6 +160,12 @@ def _size_message(name: str, tile_size: int, error: BaseException) -> str:
         f"'{name}' cannot take tiles of {tile_size} px ({_first_line(error)}). Choose another data.tile_size, "
         "such as the network's own."
     )
+
+
+def _beginning(error: BaseException) -> str:
+    """The first mismatches of a state dict; a large network has hundreds."""
+    lines = str(error).splitlines()
+    return "\n".join(f"{line[:200]}..." if len(line) > 200 else line for line in lines[:4])
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,207 @@
+"""Run folders: their numbers, which one is found, and what is said when there is none."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from biomass_pl import __version__
+from biomass_pl.errors import RunError
+from biomass_pl.runs import Run, create_run, find_run
+
+
+def make_run(
+    logs: Path, name: str = "two_stage", *, folds: tuple[int, ...] = (0, 1), created: str | None = None
+) -> Run:
+    run = create_run(
+        logs, name=name, folds=list(folds), command=["biomass", "fit"], fingerprint={"table": "abc"}, oof=True
+    )
+    if created is not None:
+        run.update_record(created=created)
+    return run
+
+
+def dated(hour: int) -> str:
+    return f"2026-01-02T{hour:02d}:00:00+00:00"
+
+
+def test_versions_of_a_name_count_up(tmp_path):
+    paths = [make_run(tmp_path, name).path for name in ("a", "a", "b", "a")]
+    assert paths == [
+        tmp_path / "a/version_0",
+        tmp_path / "a/version_1",
+        tmp_path / "b/version_0",
+        tmp_path / "a/version_2",
+    ]
+
+
+def test_a_version_is_never_given_twice_even_after_gaps(tmp_path):
+    for folder in ("version_9", "version_10", "version_old", "notes"):
+        (tmp_path / "a" / folder).mkdir(parents=True)
+    assert make_run(tmp_path, "a").path == tmp_path / "a/version_11"
+
+
+def test_runs_created_at_the_same_time_get_a_folder_each(tmp_path):
+    together = Barrier(8)
+
+    def create(_: int) -> Run:
+        together.wait()
+        return make_run(tmp_path, "a")
+
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(create, range(8)))
+    assert {run.path.name for run in runs} == {f"version_{number}" for number in range(8)}
+    assert all(run.record()["status"] == "running" for run in runs)
+
+
+def test_the_commit_of_the_working_folder_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert make_run(tmp_path).record()["git_commit"] is None
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", *author, "commit", "--quiet", "--allow-empty", "--message", "first"], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert len(head) == 40 and make_run(tmp_path).record()["git_commit"] == head
+    monkeypatch.setenv("PATH", "")  # a machine without git
+    assert make_run(tmp_path).record()["git_commit"] is None
+
+
+def test_a_new_run_records_what_was_asked(tmp_path):
+    run = make_run(tmp_path, folds=(2, 4))
+    record = run.record()
+    assert record["name"] == "two_stage" and record["command"] == ["biomass", "fit"] and record["oof"] is True
+    assert record["data"] == {"table": "abc"} and record["status"] == "running"
+    assert record["versions"]["biomass-pl"] == __version__
+    assert set(record["versions"]) == {"biomass-pl", "torch", "lightning", "timm"}
+    assert record["created"].endswith("+00:00")
+    assert run.asked_folds() == [2, 4] and run.finished_folds() == [] and not run.is_complete()
+    assert [path.name for path in run.path.iterdir()] == ["run.json"]
+
+
+def test_changing_the_record_keeps_the_rest(tmp_path):
+    run = make_run(tmp_path)
+    before = run.record()
+    run.update_record(status="complete")
+    assert run.is_complete()
+    assert run.record() == before | {"status": "complete"}
+
+
+def test_a_fold_is_finished_with_its_record_alone(tmp_path):
+    run = make_run(tmp_path, folds=(0, 1, 2))
+    run.checkpoints(0).mkdir(parents=True)
+    run.last_checkpoint(0).touch()
+    run.finish_fold(2, {"best_epoch": 3})
+    assert not run.is_finished(0) and run.is_finished(2)
+    assert run.finished_folds() == [2]
+    assert json.loads((run.path / "fold_2/fold.json").read_text()) == {"best_epoch": 3}
+
+
+def test_folds_finished_but_not_asked_for_do_not_count(tmp_path):
+    run = make_run(tmp_path, folds=(1,))
+    run.finish_fold(0, {})
+    assert run.finished_folds() == []
+
+
+def test_files_have_the_documented_places(tmp_path):
+    run = Run(tmp_path)
+    places = [
+        (run.folds_csv, "folds.csv"),
+        (run.oof_predictions, "oof_predictions.csv"),
+        (run.config(3), "fold_3/config.yaml"),
+        (run.best_checkpoint(3), "fold_3/checkpoints/best.ckpt"),
+        (run.last_checkpoint(3), "fold_3/checkpoints/last.ckpt"),
+        (run.oof_csv(3), "fold_3/oof.csv"),
+    ]
+    assert all(path == tmp_path / relative for path, relative in places)
+
+
+def test_the_newest_run_is_found_by_time_whatever_its_name(tmp_path):
+    make_run(tmp_path, "b", created=dated(1))
+    newest = make_run(tmp_path, "a", created=dated(10))
+    make_run(tmp_path, "c", created=dated(9))
+    assert find_run(tmp_path) == newest
+
+
+def test_version_10_is_newer_than_version_9(tmp_path):
+    runs = [make_run(tmp_path) for _ in range(11)]
+    assert find_run(tmp_path) == runs[10]
+
+
+def test_a_named_run_is_taken_though_another_is_newer(tmp_path):
+    old = make_run(tmp_path, created=dated(1))
+    make_run(tmp_path, created=dated(2))
+    assert find_run(tmp_path, old.path) == old
+
+
+def test_the_newest_unfinished_run_is_found(tmp_path):
+    make_run(tmp_path, created=dated(1))
+    unfinished = make_run(tmp_path, created=dated(2))
+    make_run(tmp_path, created=dated(3)).update_record(status="complete")
+    assert find_run(tmp_path, unfinished=True) == unfinished
+    assert find_run(tmp_path, unfinished.path, unfinished=True) == unfinished
+
+
+def test_folders_of_other_tools_are_passed_over(tmp_path):
+    run = make_run(tmp_path, created=dated(1))
+    (tmp_path / "version_0").mkdir()  # Lightning's own place
+    (tmp_path / "other/version_0").mkdir(parents=True)  # killed before its record was written
+    assert find_run(tmp_path) == run
+
+
+@pytest.mark.parametrize("logs", ["", "lightning_logs"])
+@pytest.mark.parametrize(("unfinished", "kind"), [(False, "no run"), (True, "no unfinished run")])
+def test_no_run_at_all_says_how_to_train_one(tmp_path, logs, unfinished, kind):
+    with pytest.raises(RunError, match=f"There is {kind} in .*biomass fit --config"):
+        find_run(tmp_path / logs, unfinished=unfinished)
+
+
+def test_only_finished_runs_leave_nothing_to_resume(tmp_path):
+    run = make_run(tmp_path)
+    run.update_record(status="complete")
+    with pytest.raises(RunError, match="no unfinished run"):
+        find_run(tmp_path, unfinished=True)
+    with pytest.raises(RunError, match="complete; there is nothing to resume") as caught:
+        find_run(tmp_path, run.path, unfinished=True)
+    assert str(run.path) in str(caught.value)
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_missing_run_folder_is_named(tmp_path, unfinished):
+    path = tmp_path / "two_stage/version_7"
+    with pytest.raises(RunError, match=r"does not exist\. Name one such as") as caught:
+        find_run(tmp_path, path, unfinished=unfinished)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_folder_that_is_no_run_is_named(tmp_path, unfinished):
+    with pytest.raises(RunError, match=r"is not a run folder: it has no readable run\.json. Name one") as caught:
+        find_run(tmp_path, tmp_path, unfinished=unfinished)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"name": "a", "fol', b"[1, 2]", b"3", b"null", b"{}", b'{"folds": [0]}', b"\xff\xfe"]
+)
+@pytest.mark.parametrize("unfinished", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_corrupt_record_is_named_with_advice(tmp_path, content, unfinished, named):
+    run = make_run(tmp_path)
+    (run.path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"no readable run\.json. Name one") as caught:
+        find_run(tmp_path, run.path if named else None, unfinished=unfinished)
+    assert str(run.path) in str(caught.value)
+
+
+def test_light_modules_import_no_torch():
+    code = (
+        "import sys, biomass_pl, biomass_pl.runs, biomass_pl.cli, biomass_pl.evaluation.score\n"
+        "print([name for name in ('torch', 'lightning', 'timm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
