@@ -37,7 +37,7 @@ def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed:
         seed: Seed of the shuffling.
 
     Returns:
-        Fold number per photo, indexed by `image_id`.
+        Fold number per photo, indexed by `image_id` and sorted by it; the order of the rows changes nothing.
 
     Raises:
         FoldError: The strategy needs a column that is missing or empty, or cannot fill every fold.
@@ -45,6 +45,7 @@ def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed:
     if num_folds < 2:
         raise FoldError(f"data.num_folds is {num_folds}; cross-validation needs two or more.")
     _require_columns(table, strategy)
+    table = table.sort_values("image_id", ignore_index=True)
     groups = _groups(table, strategy)
     units = "photos" if groups is None else "groups"
     available = len(table) if groups is None else groups.nunique()
@@ -68,7 +69,7 @@ def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed:
     except ValueError as error:
         raise FoldError(
             f"cv_strategy {strategy} cannot make {num_folds} folds of {len(table)} photos ({error}). "
-            "Lower data.num_folds, or choose data.cv_strategy random."
+            "Lower data.num_folds, or give folds of your own as data.fold_csv."
         ) from error
     for fold, (_, held_out) in enumerate(splits):
         folds.iloc[held_out] = fold
@@ -94,8 +95,14 @@ def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise FoldError(f"Fold file {path} is not a readable CSV table ({error}).") from error
-    rows = rows.rename(columns={"sample_id_prefix": "image_id"})
+        raise FoldError(
+            f"Fold file {path} is not a readable CSV table ({error}). Export it again as UTF-8 CSV."
+        ) from error
+    if "image_id" not in rows:
+        rows = rows.rename(columns={"sample_id_prefix": "image_id"})
+    if not isinstance(rows.index, pd.RangeIndex):
+        # Pandas takes the first value of a row that is longer than the header for the name of the row.
+        raise FoldError(f"Fold file {path} has rows with more values than its header has columns; correct it.")
     if not {"image_id", "fold"} <= set(rows.columns):
         raise FoldError(f"Fold file {path} needs the columns sample_id_prefix and fold; add or rename them.")
     rows["fold"], problems = _parse_fold_numbers(rows["fold"])
@@ -121,9 +128,11 @@ def _parse_fold_numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
 
 
 def _require_photos_in_every_fold(folds: pd.Series, num_folds: int, origin: str) -> None:
-    empty = sorted(set(range(num_folds)) - set(folds))
-    if num_folds < 2 or empty:
-        what = f"no validation photos in fold {', '.join(map(str, empty))}" if empty else "only one fold"
+    filled = set(folds)
+    # Only the first, for a file with a mistyped number can lack millions of folds.
+    empty = next((fold for fold in range(num_folds) if fold not in filled), None)
+    if num_folds < 2 or empty is not None:
+        what = "only one fold" if empty is None else f"no validation photos in fold {empty}"
         raise FoldError(f"The {origin} leaves {what}. Number the folds from 0 without gaps, or use fewer.")
 
 
@@ -157,7 +166,8 @@ def _strata(table: pd.DataFrame, strategy: Strategy) -> np.ndarray:
     """Class labels that every fold should hold in the same shares."""
     if strategy == "group_date_state":
         return np.asarray(table["State"])
-    quartile = pd.qcut(table[TARGETS[TOTAL]], 4, labels=False, duplicates="drop").astype(str)
+    # Where all grams are equal there are no quartiles but one stratum.
+    quartile = pd.qcut(table[TARGETS[TOTAL]], 4, labels=False, duplicates="drop").fillna(0).astype(int).astype(str)
     if strategy == "group_date_state_bin":
         return np.asarray(table["State"] + " " + quartile)
     return np.asarray(quartile)

@@ -4,7 +4,7 @@ import logging
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,7 @@ class PastureDataset(Dataset[dict[str, Any]]):
         self.transform = transform
         self.seed = seed
         self.flip_axes = _FLIP_AXES if flips else _FLIP_AXES[:1]
-        # The flips of a photo follow each other: keeping one photo decodes it once.
-        self._read = lru_cache(maxsize=1)(self._read_from_disk) if flips else self._read_from_disk
+        self._last_read: tuple[Path, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.photos) * len(self.flip_axes)
@@ -85,8 +84,11 @@ class PastureDataset(Dataset[dict[str, Any]]):
         tiles = self.transform.geometry.cut(views if axis is None else np.flip(views, axis))
         return {"id": photo.image_id, "tiles": tiles, **photo.labels}
 
-    def _read_from_disk(self, path: Path) -> np.ndarray:
-        return read_photo(path, at_least=self.transform.decode_size)
+    def _read(self, path: Path) -> np.ndarray:
+        # The flips of a photo follow each other: keeping the last photo decodes it once.
+        if self._last_read is None or self._last_read[0] != path:
+            self._last_read = path, read_photo(path, at_least=self.transform.decode_size)
+        return self._last_read[1]
 
 
 class PastureDataModule(FoldDataModule):
@@ -179,7 +181,11 @@ class PastureDataModule(FoldDataModule):
 
     def training_targets(self) -> np.ndarray:
         """Grams (photos, 5) of the photos that this fold trains on."""
-        return self._labels.loc[~self._held_out(), list(TARGETS)].to_numpy()
+        return self._labels.loc[~self._held_out(), list(TARGETS)].to_numpy(dtype=np.float32)
+
+    def training_classes(self) -> dict[str, np.ndarray]:
+        """Class numbers `state`, `month` and `species` of the photos that this fold trains on; -1 is unknown."""
+        return class_codes(self._labels[~self._held_out()])
 
     def select(self, split: Split, *, images: Sequence[Path] = (), flips: bool = False) -> None:
         """Chooses what `predict_dataloader` yields; see the base class.

@@ -94,15 +94,15 @@ def split_views(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _decode(path: Path, at_least: tuple[int, int]) -> np.ndarray:
     with Image.open(path) as picture:
+        if min(picture.size) < 2:
+            msg = f"it is only {picture.width} x {picture.height} pixels"
+            raise ValueError(msg)
         height, width = at_least
         if min(height, width) > 0 and picture.format == "JPEG":
             if picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
                 height, width = width, height
             picture.draft(None, (width, height))
         upright = ImageOps.exif_transpose(picture)
-    if min(upright.size) < 2:
-        msg = f"it is only {upright.width} x {upright.height} pixels"
-        raise ValueError(msg)
     if upright.mode.startswith("I;16"):
         # Pillow would cut 16-bit values off at 255 instead of scaling them.
         upright = Image.fromarray((np.asarray(upright).astype(np.uint16) >> 8).astype(np.uint8))

@@ -154,6 +154,9 @@ def _read_rows(root: Path, path: Path, columns: tuple[str, ...]) -> pd.DataFrame
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable CSV table ({error}). Export it again as UTF-8 CSV.") from error
+    if not isinstance(rows.index, pd.RangeIndex):
+        # Pandas takes the first value of a row that is longer than the header for the name of the row.
+        raise DataError(f"{path} has rows with more values than its header has columns. Export it again as UTF-8 CSV.")
     missing = [column for column in columns if column not in rows]
     if missing:
         raise DataError(
@@ -183,8 +186,13 @@ def _row_problems(root: Path, rows: pd.DataFrame) -> list[str]:
     ]
     inside = root.resolve()
     for image_path, line in rows.groupby("image_path", sort=False)["line"].first().items():
-        if not (root / str(image_path)).resolve().is_relative_to(inside):
+        if "\0" in str(image_path):
+            problems.append(f"line {line}: image_path {image_path!r} is not the name of a file")
+        elif not (root / str(image_path)).resolve().is_relative_to(inside):
             problems.append(f"line {line}: image_path '{image_path}' leaves the data folder")
+    ids = rows[~wrong_id].groupby("image_path", sort=False)["image_id"].nunique()
+    # Under two ids one photo could be trained on and held out at once.
+    problems += [f"image_path '{path}': more than one photo id" for path in ids.index[ids > 1]]
     paths = rows.groupby("image_id", sort=False)["image_path"].nunique()
     problems += [f"photo {image_id}: more than one image_path" for image_id in paths.index[paths > 1]]
     return problems

@@ -1,6 +1,7 @@
 """From a photo to the tiles of its two views: geometry, colour, and the cut."""
 
 import os
+import random
 from dataclasses import dataclass
 
 import cv2
@@ -104,12 +105,21 @@ class TrainingTransform:
             colour_seeds[1] = colour_seeds[0]
         views = []
         for view, colour_seed in zip((left, right), colour_seeds, strict=True):
-            self._shape.set_random_seed(geometry_seed)
-            self._colour.set_random_seed(colour_seed)
+            _seed(self._shape, geometry_seed)
+            _seed(self._colour, colour_seed)
             views.append(self._colour(image=self._shape(image=np.ascontiguousarray(view))["image"])["image"])
         if rng.random() < self.config.stereo_swap_prob:
             views.reverse()
         return np.stack(views)
+
+
+def _seed(changes: A.Compose, seed: int) -> None:
+    """Gives all changes one generator to draw from in turn.
+
+    `set_random_seed` would give each its own with the same seed: all would draw the same numbers, so that a view
+    would be flipped both ways, turned and cropped, or none of it.
+    """
+    changes.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 def _geometric(view_shape: tuple[int, int], aug_prob: float) -> A.Compose:

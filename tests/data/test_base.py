@@ -1,0 +1,137 @@
+"""The order of items, and the loader that every system's data uses."""
+
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import Dataset
+
+from biomass_pl.data.base import EpochSampler, FoldDataModule
+
+
+class Keys(Dataset):
+    """Gives back what it is asked for, and how many threads OpenCV has there."""
+
+    def __getitem__(self, key):
+        index, epoch = key
+        return {"index": index, "epoch": epoch, "threads": cv2.getNumThreads()}
+
+
+class Photos(FoldDataModule):
+    """The smallest data module there can be."""
+
+    def labels(self):
+        return pd.DataFrame({"image_id": ["a", "b"]})
+
+    def make_folds(self):
+        return pd.Series([0, 1], index=["a", "b"])
+
+    def check(self):
+        pass
+
+    def select(self, split, *, images=(), flips=False):
+        pass
+
+    def check_selected(self):
+        pass
+
+
+def photos(*, batch_size=4, num_workers=0, seed=3):
+    return Photos(root=Path("data"), batch_size=batch_size, num_workers=num_workers, seed=seed)
+
+
+def order_of(sampler, epoch=0):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(0, 40), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 500), shuffle=st.booleans())
+def test_every_epoch_hands_out_each_index_once_with_its_epoch(length, seed, epoch, shuffle):
+    sampler = EpochSampler(length=length, shuffle=shuffle, seed=seed)
+    order = order_of(sampler, epoch)
+    assert sorted(order) == [(index, epoch) for index in range(length)]
+    assert len(sampler) == length
+    assert list(sampler) == order
+
+
+def test_without_shuffling_the_order_is_that_of_the_photos_in_every_epoch():
+    sampler = EpochSampler(length=5, shuffle=False, seed=0)
+    assert order_of(sampler, 0) == [(index, 0) for index in range(5)]
+    assert order_of(sampler, 7) == [(index, 7) for index in range(5)]
+
+
+def test_the_shuffled_order_depends_on_seed_and_epoch_alone():
+    first = {epoch: order_of(EpochSampler(length=30, shuffle=True, seed=1), epoch) for epoch in range(4)}
+    used = EpochSampler(length=30, shuffle=True, seed=1)
+    assert {epoch: order_of(used, epoch) for epoch in (3, 1, 0, 2)} == first
+    indices = [[index for index, _ in order] for order in first.values()]
+    assert len({tuple(order) for order in [*indices, list(range(30))]}) == 5
+    other = order_of(EpochSampler(length=30, shuffle=True, seed=2), 0)
+    assert other != first[0]
+
+
+def test_the_fold_to_hold_out_is_told_by_use_fold():
+    module = photos()
+    module.use_fold(1, module.make_folds())
+    assert module.fold == 1 and module.folds.to_dict() == {"a": 0, "b": 1}
+
+
+def test_what_every_data_module_must_offer_cannot_be_left_out():
+    with pytest.raises(TypeError, match="abstract"):
+        FoldDataModule(root=Path("data"), batch_size=1, num_workers=0, seed=0)
+
+
+def test_the_loader_makes_batches_of_the_size_asked_for_and_drops_no_photo():
+    batches = list(photos().loader(Keys(), 10))
+    assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_workers_hand_out_the_same_order_one_thread_each():
+    loaders = [photos(num_workers=workers).loader(Keys(), 10, shuffle=True) for workers in (0, 2)]
+    for epoch in (0, 1):
+        batches = []
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)
+            batches.append(list(loader))
+        alone, shared = batches
+        assert [batch["index"].tolist() for batch in alone] == [batch["index"].tolist() for batch in shared]
+        assert all((batch["epoch"] == epoch).all() for batch in alone + shared)
+        assert all((batch["threads"] == 1).all() for batch in shared)
+
+
+class Recorder(LightningModule):
+    """Notes what it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch):
+        self.seen += zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
+        return self.weight
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_the_trainer_tells_the_sampler_every_epoch(tmp_path):
+    recorder = Recorder()
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(recorder, train_dataloaders=photos().loader(Keys(), 6, shuffle=True))
+    sampler = EpochSampler(length=6, shuffle=True, seed=3)
+    assert recorder.seen == [(epoch, index) for epoch in range(3) for index, _ in order_of(sampler, epoch)]
