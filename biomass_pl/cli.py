@@ -96,7 +96,12 @@ def _fit(arguments: list[str]) -> None:
         metavar="RUN",
         help="go on with the newest unfinished run, or the named one; takes no other options",
     )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="put a new run here instead; jobs for single folds may share it"
+    )
     options, rest = _parse(parser, arguments)
+    if options.run is not None and options.resume is not None:
+        raise ConfigError("--resume names its run itself: biomass fit --resume RUN. Leave --run out.")
     from biomass_pl.harness.fit import FitOptions, fit
     from biomass_pl.harness.messages import quiet_libraries
 
@@ -106,7 +111,7 @@ def _fit(arguments: list[str]) -> None:
         name=options.name,
         oof=options.oof,
         resume=options.resume is not None,
-        run=resumed,
+        run=options.run or resumed,
     )
     with quiet_libraries():
         fit(chosen, rest)

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written beside their place, then renamed."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -37,6 +38,19 @@ def write_text(text: str, path: Path) -> None:
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Writes a JSON file, whole or not at all; a NaN in it is an error."""
     write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)
+
+
+def write_json_once(content: dict[str, Any], path: Path) -> None:
+    """Writes a JSON file, whole, if there is none; of several processes the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        # Unlike a rename, a link does not replace what is there.
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_table(table: "pd.DataFrame", path: Path) -> None:

@@ -7,16 +7,18 @@ lightning_logs/<name>/version_N/
 
 import json
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from biomass_pl.errors import RunError
-from biomass_pl.files import write_json
+from biomass_pl.files import write_json, write_json_once, write_text
 
 LOGS = "lightning_logs"
+FOLDS_CSV = "folds.csv"
 _RECORD = "run.json"
 _FOLD_RECORD = "fold.json"
 _NEEDED = {"created", "folds", "status"}
@@ -35,7 +37,7 @@ class Run:
     @property
     def folds_csv(self) -> Path:
         """The fold of every photo, as used."""
-        return self.path / "folds.csv"
+        return self.path / FOLDS_CSV
 
     @property
     def oof_predictions(self) -> Path:
@@ -49,6 +51,10 @@ class Run:
     def config(self, fold: int) -> Path:
         """What a fold was trained with; a configuration that loads again."""
         return self.fold_dir(fold) / "config.yaml"
+
+    def metrics_csv(self, fold: int) -> Path:
+        """What a fold logged, a row per epoch."""
+        return self.fold_dir(fold) / "metrics.csv"
 
     def checkpoints(self, fold: int) -> Path:
         """Folder of a fold's checkpoints."""
@@ -110,20 +116,49 @@ class Run:
         write_json(record, self.fold_dir(fold) / _FOLD_RECORD)
 
 
-def create_run(
-    logs: Path, *, name: str, folds: list[int], command: list[str], fingerprint: dict[str, str], oof: bool
-) -> Run:
-    """Makes the next `version_N` of a name and its `run.json`.
+@dataclass(frozen=True, kw_only=True)
+class RunStart:
+    """What a run begins with.
 
     Args:
-        logs: The folder of all runs.
         name: Name of the run.
         folds: Folds to train.
         command: The command line, for the record.
         fingerprint: Hashes of the label table and the folds.
         oof: Whether out-of-fold predictions were asked for.
+        files: Texts to write, by path within the run folder.
     """
-    parent = logs / name
+
+    name: str
+    folds: list[int]
+    command: list[str]
+    fingerprint: dict[str, str]
+    oof: bool
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        return {
+            "name": self.name,
+            "created": datetime.now(UTC).isoformat(),
+            "command": self.command,
+            "versions": {package: version(package) for package in ("biomass-pl", "torch", "lightning", "timm")},
+            "git_commit": _git_commit(),
+            "data": self.fingerprint,
+            "folds": self.folds,
+            "oof": self.oof,
+            "status": "running",
+        }
+
+
+def create_run(logs: Path, start: RunStart) -> Run:
+    """Makes the next `version_N` of a name.
+
+    Args:
+        logs: The folder of all runs.
+        start: What the run begins with.
+    """
+    parent = logs / start.name
     parent.mkdir(parents=True, exist_ok=True)
     number = max((_number(folder) for folder in parent.glob("version_*")), default=-1) + 1
     while True:
@@ -133,19 +168,35 @@ def create_run(
             break
         except FileExistsError:  # another process took it just now
             number += 1
-    record = {
-        "name": name,
-        "created": datetime.now(UTC).isoformat(),
-        "command": command,
-        "versions": {package: version(package) for package in ("biomass-pl", "torch", "lightning", "timm")},
-        "git_commit": _git_commit(),
-        "data": fingerprint,
-        "folds": folds,
-        "oof": oof,
-        "status": "running",
-    }
-    write_json(record, path / _RECORD)
+    for name, text in start.files.items():
+        write_text(text, path / name)
+    # The record comes last: a folder without one is no run.
+    write_json(start.record(), path / _RECORD)
     return Run(path)
+
+
+def join_run(path: Path, start: RunStart) -> Run:
+    """The run in a given folder, made when missing; several jobs may join one, each for folds of its own.
+
+    Args:
+        path: The run folder.
+        start: What the run begins with, the same for all jobs but for the configurations of their folds.
+
+    Raises:
+        RunError: The folder holds something else, or a run with other data, folds or settings.
+    """
+    if path.is_dir() and any(path.iterdir()) and not (path / FOLDS_CSV).is_file():
+        raise RunError(f"{path} holds something that is no run. Name a new folder.")
+    for name, text in start.files.items():
+        target = path / name
+        if target.is_file() and target.read_text(encoding="utf-8") != text:
+            raise RunError(f"{target} says something else: the run in {path} is another one. Name a new folder.")
+        write_text(text, target)
+    write_json_once(start.record(), path / _RECORD)
+    run = Run(path)
+    if run.record()["data"] != start.fingerprint:
+        raise RunError(f"{path} was made from other labels or folds. Name a new folder.")
+    return run
 
 
 def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False) -> Run:

@@ -15,10 +15,20 @@ README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("biomass ")]
 
-SMALL = (
-    "--model.backbone test_vit.r160_in1k --model.pretrained false --data.tile_size 32 --data.num_workers 0 "
-    "--trainer.max_epochs 6 --folds 0"
-).split()
+SMALL = [
+    "--model.backbone",
+    "test_vit.r160_in1k",
+    "--model.pretrained",
+    "false",
+    "--data.tile_size",
+    "32",
+    "--data.num_workers",
+    "0",
+    "--trainer.max_epochs",
+    "6",
+    "--folds",
+    "0",
+]
 """Stands in for a large pretrained network, of which a test can only check that the command is right."""
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -11,15 +12,20 @@ import pytest
 
 from biomass_pl import __version__
 from biomass_pl.errors import RunError
-from biomass_pl.runs import Run, create_run, find_run
+from biomass_pl.runs import Run, RunStart, create_run, find_run, join_run
+
+
+def make_start(name: str = "two_stage", *, folds: tuple[int, ...] = (0, 1), **changes) -> RunStart:
+    start = RunStart(
+        name=name, folds=list(folds), command=["biomass", "fit"], fingerprint={"table": "abc"}, oof=True, **changes
+    )
+    return start
 
 
 def make_run(
     logs: Path, name: str = "two_stage", *, folds: tuple[int, ...] = (0, 1), created: str | None = None
 ) -> Run:
-    run = create_run(
-        logs, name=name, folds=list(folds), command=["biomass", "fit"], fingerprint={"table": "abc"}, oof=True
-    )
+    run = create_run(logs, make_start(name, folds=folds))
     if created is not None:
         run.update_record(created=created)
     return run
@@ -205,3 +211,41 @@ def test_light_modules_import_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_without_its_record_is_not_found_yet(tmp_path):
+    """As one looks whose process was killed while it was made."""
+    (tmp_path / "two_stage" / "version_0").mkdir(parents=True)
+    (tmp_path / "two_stage" / "version_0" / "folds.csv").write_text("image_id,fold\n")
+    with pytest.raises(RunError, match="no run"):
+        find_run(tmp_path)
+
+
+def test_jobs_that_join_one_run_share_its_record_and_add_their_files(tmp_path):
+    path = tmp_path / "shared"
+    starts = [make_start(files={"folds.csv": "same", f"fold_{fold}/config.yaml": "same"}) for fold in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda start: join_run(path, start), starts))
+    assert len({run.record()["created"] for run in runs}) == 1
+    assert all((path / f"fold_{fold}/config.yaml").read_text() == "same" for fold in range(8))
+    assert not list(path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"files": {"folds.csv": "other"}}, "says something else"), ({}, "other labels or folds")],
+)
+def test_another_run_cannot_be_joined(changes, message, tmp_path):
+    join_run(tmp_path / "shared", make_start(files={"folds.csv": "same"}))
+    start = make_start(**({"files": {"folds.csv": "same"}} | changes))
+    if not changes:
+        start = replace(start, fingerprint={"table": "changed"})
+    with pytest.raises(RunError, match=message):
+        join_run(tmp_path / "shared", start)
+
+
+def test_a_folder_with_other_things_cannot_become_a_run(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="no run"):
+        join_run(tmp_path, make_start())
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]

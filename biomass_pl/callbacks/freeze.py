@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 
 from biomass_pl.errors import ConfigError
 from biomass_pl.optim import FrozenEpochs
@@ -26,11 +27,20 @@ class BackboneFreeze(Callback):
         self.epochs: FrozenEpochs = epochs
 
     def check(self, trainer: Trainer) -> None:
-        """Refuses a training that ends before the backbone ever learns.
+        """Refuses a training that ends before the backbone ever learns, or in which its processes would drift apart.
 
         Raises:
-            ConfigError: There is no epoch after the frozen ones.
+            ConfigError: There is no epoch after the frozen ones, or the strategy expects all gradients.
         """
+        # DDP fixes at its start which gradients it waits for; only this setting makes it look in every step.
+        waits = isinstance(trainer.strategy, DDPStrategy) and not trainer.strategy._ddp_kwargs.get(
+            "find_unused_parameters", False
+        )
+        if self.epochs != "all" and waits:
+            raise ConfigError(
+                "A backbone that thaws later needs --trainer.strategy ddp_find_unused_parameters_true; "
+                "plain ddp would wait for its gradients. Or set BackboneFreeze.epochs to 'all'."
+            )
         if self.epochs != "all" and trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs:
             raise ConfigError(
                 f"BackboneFreeze.epochs {self.epochs} leaves no epoch of trainer.max_epochs {trainer.max_epochs} "

@@ -8,8 +8,11 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from biomass_pl.errors import ConfigError
 
 Split = Literal["validation", "test", "images"]
 """What is predicted: the held-out photos of the fold, the test table, or any photos."""
@@ -19,18 +22,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Hands out (index, epoch), so that an item can draw from a generator of its own.
 
     The order depends on the seed and the epoch alone. Lightning calls `set_epoch` before every epoch, also
-    after resuming.
+    after resuming. Several processes take turns in that order, so that together they see the batches of one.
 
     Args:
         length: Number of items.
         shuffle: Whether each epoch has another order.
         seed: Seed of the order.
+        shared: Whether the processes of a training share the items out; otherwise each has all.
     """
 
-    def __init__(self, *, length: int, shuffle: bool, seed: int) -> None:
+    def __init__(self, *, length: int, shuffle: bool, seed: int, shared: bool = True) -> None:
         self.length = length
         self.shuffle = shuffle
         self.seed = seed
+        self.shared = shared
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,13 +43,23 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return len(self._own_share())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((int(index), self.epoch) for index in self._own_share())
+
+    def _own_share(self) -> np.ndarray:
         order = np.arange(self.length)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        return ((int(index), self.epoch) for index in order)
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if not (self.shared and together):
+            return order
+        rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if self.shuffle:
+            # Training steps wait for each other: the first items fill up the last turn.
+            order = np.resize(order, -(-self.length // processes) * processes)
+        return order[rank::processes]
 
 
 class FoldDataModule(LightningDataModule, abc.ABC):
@@ -54,14 +69,21 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         root: Data folder.
         batch_size: Photos per training, validation and prediction step, on each device.
         num_workers: Processes that load photos; 0 loads in the main process.
+        prefetch_factor: Batches that each worker prepares ahead.
         seed: Seed of folds, order and augmentation.
+
+    Raises:
+        ConfigError: A number is too small.
     """
 
-    def __init__(self, *, root: Path, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, *, root: Path, batch_size: int, num_workers: int, prefetch_factor: int, seed: int) -> None:
         super().__init__()
+        require_at_least(1, batch_size=batch_size, prefetch_factor=prefetch_factor)
+        require_at_least(0, num_workers=num_workers)
         self.root = root
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
         self.seed = seed
         self.fold = 0
         self.folds = pd.Series(dtype=int)
@@ -110,17 +132,38 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.fold = fold
         self.folds = folds
 
-    def loader(self, dataset: Dataset[dict[str, Any]], length: int, *, shuffle: bool = False) -> DataLoader[Any]:
-        """A loader over a dataset that is asked for (index, epoch)."""
+    def loader(
+        self, dataset: Dataset[dict[str, Any]], length: int, *, shuffle: bool = False, shared: bool = True
+    ) -> DataLoader[Any]:
+        """A loader over a dataset that is asked for (index, epoch).
+
+        Args:
+            dataset: The dataset.
+            length: Its number of items.
+            shuffle: Whether each epoch has another order.
+            shared: Whether the processes of a training share the items out.
+        """
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(length=length, shuffle=shuffle, seed=self.seed),
+            sampler=EpochSampler(length=length, shuffle=shuffle, seed=self.seed, shared=shared),
             num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers > 0 else None,
             persistent_workers=self.num_workers > 0,
             # Workers share the cores; threads of their own would only get in each other's way.
             worker_init_fn=_use_one_thread,
         )
+
+
+def require_at_least(least: int, **settings: int) -> None:
+    """Refuses numbers of the data section that are too small.
+
+    Raises:
+        ConfigError: The first of them, by name.
+    """
+    for name, number in settings.items():
+        if number < least:
+            raise ConfigError(f"data.{name} is {number}; give {least} or more.")
 
 
 def _use_one_thread(worker: int) -> None:

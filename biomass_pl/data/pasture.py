@@ -1,9 +1,8 @@
 """Pasture photos and their grams, one fold at a time."""
 
 import logging
-import zlib
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from biomass_pl.data.base import FoldDataModule, Split
+from biomass_pl.data.base import FoldDataModule, Split, require_at_least
+from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.folds import Strategy, make_folds, read_folds
-from biomass_pl.data.photos import check_photos, read_photo
+from biomass_pl.data.mixing import MixingConfig
+from biomass_pl.data.pasture_dataset import PastureDataset, PasturePhoto
+from biomass_pl.data.photos import check_photos
 from biomass_pl.data.sample import render_sample
-from biomass_pl.data.tables import class_codes, read_labels, read_test_photos, warn_about_labels
+from biomass_pl.data.tables import METADATA, class_codes, read_labels, read_test_photos, warn_about_labels
 from biomass_pl.data.transforms import AugmentationConfig, PlainTransform, TileGeometry, TrainingTransform
 from biomass_pl.errors import ConfigError
 from biomass_pl.targets import TARGETS
@@ -27,69 +29,6 @@ logger = logging.getLogger(__name__)
 _RENDERED_WIDTH = 640
 """Width in pixels of rendered sample photos: enough for a first run, quick to decode."""
 
-_FLIP_AXES = (None, 2, 1)
-"""Test-time views of (view, height, width, channel) arrays: as they are, flipped left-right, flipped top-bottom."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PasturePhoto:
-    """One photo and what is known of it.
-
-    Args:
-        image_id: Its name in tables.
-        path: Its file.
-        labels: Tensors that go into the batch as they are: target, state, month, species.
-    """
-
-    image_id: str
-    path: Path
-    labels: dict[str, torch.Tensor]
-
-
-class PastureDataset(Dataset[dict[str, Any]]):
-    """Photos as tiles. What an item looks like depends on (seed, epoch, photo) alone.
-
-    Args:
-        photos: The photos.
-        transform: Gives the two views of a decoded photo.
-        seed: Seed of the random changes.
-        flips: Yield each photo three times: as it is, flipped left-right, flipped top-bottom.
-    """
-
-    def __init__(
-        self,
-        *,
-        photos: Sequence[PasturePhoto],
-        transform: PlainTransform | TrainingTransform,
-        seed: int,
-        flips: bool = False,
-    ) -> None:
-        self.photos = photos
-        self.transform = transform
-        self.seed = seed
-        self.flip_axes = _FLIP_AXES if flips else _FLIP_AXES[:1]
-        self._last_read: tuple[Path, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return len(self.photos) * len(self.flip_axes)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The item for (index, epoch): `id`, `tiles` uint8 (2, T, 3, S, S), and the labels."""
-        index, epoch = key
-        position, flip = divmod(index, len(self.flip_axes))
-        photo = self.photos[position]
-        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(photo.image_id.encode())])
-        views = self.transform(self._read(photo.path), rng)
-        axis = self.flip_axes[flip]
-        tiles = self.transform.geometry.cut(views if axis is None else np.flip(views, axis))
-        return {"id": photo.image_id, "tiles": tiles, **photo.labels}
-
-    def _read(self, path: Path) -> np.ndarray:
-        # The flips of a photo follow each other: keeping the last photo decodes it once.
-        if self._last_read is None or self._last_read[0] != path:
-            self._last_read = path, read_photo(path, at_least=self.transform.decode_size)
-        return self._last_read[1]
-
 
 class PastureDataModule(FoldDataModule):
     """Pasture photos in the layout of CSIRO Image2Biomass: `train.csv`, `train/`, `test.csv`, `test/`.
@@ -98,16 +37,29 @@ class PastureDataModule(FoldDataModule):
         root: Data folder.
         render_sample: Photos of the rendered sample that is put into `root` when `root` does not exist; 0: none.
         num_folds: Number of cross-validation folds.
-        cv_strategy: How photos are kept together: by month, date, site (State and date), or not at all.
+        cv_strategy: How photos are kept together: by month, date, site (State and date), or not at all; group_date
+            unless fold_csv is given.
         fold_csv: CSV file with the columns sample_id_prefix and fold; takes the place of cv_strategy.
         grid: Rows and columns of tiles cut from each half of a photo.
         tile_size: Side of a tile in pixels; what the backbone is built for.
+        view_size: Side to which each half is shrunk before its tiles are cut and enlarged again; none cuts them
+            from native pixels.
         aug_prob: Base probability of each random change of a training photo, 0 to 1.
         stereo_correct_aug: Draw colour changes for each half on its own, so that equal noise links nothing.
         stereo_swap_prob: Probability of swapping the halves of a training photo, 0 to 1.
+        mixup_prob: Probability of blending a training photo with one of the same State, month and species group,
+            0 to 1.
+        mixup_alpha: How evenly they are blended: below 1 one of them dominates, above 1 they come near halves.
+        cutmix_prob: Probability of pasting a box of such a photo instead, 0 to 1.
+        cutmix_alpha: As mixup_alpha, for the area of the box.
+        cache_images: Decode each photo once, into a temporary file that all workers read.
         batch_size: Photos per step on each device.
         num_workers: Processes that load photos; 0 loads in the main process.
+        prefetch_factor: Batches that each worker prepares ahead.
         seed: Seed of folds, order and augmentation; set by seed_everything.
+
+    Raises:
+        ConfigError: A setting, or two together, cannot work.
     """
 
     def __init__(
@@ -116,36 +68,51 @@ class PastureDataModule(FoldDataModule):
         root: Path = Path("data"),
         render_sample: int = 0,
         num_folds: int = 5,
-        cv_strategy: Strategy = "group_date",
+        cv_strategy: Strategy | None = None,
         fold_csv: Path | None = None,
         grid: tuple[int, int] = (2, 2),
         tile_size: int = 518,
+        view_size: int | None = None,
         aug_prob: float = 0.5,
         stereo_correct_aug: bool = False,
         stereo_swap_prob: float = 0.0,
+        mixup_prob: float = 0.0,
+        mixup_alpha: float = 0.4,
+        cutmix_prob: float = 0.0,
+        cutmix_alpha: float = 1.0,
+        cache_images: bool = False,
         batch_size: int = 8,
         num_workers: int = 4,
+        prefetch_factor: int = 4,
         seed: int = 42,
     ) -> None:
-        super().__init__(root=root, batch_size=batch_size, num_workers=num_workers, seed=seed)
-        for name, value in {"aug_prob": aug_prob, "stereo_swap_prob": stereo_swap_prob}.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"data.{name} is {value}; a probability lies between 0 and 1.")
-        for name, number in {"grid": min(grid), "tile_size": tile_size, "batch_size": batch_size}.items():
-            if number < 1:
-                raise ConfigError(f"data.{name} is {number}; give 1 or more.")
-        if num_workers < 0:
-            raise ConfigError(f"data.num_workers is {num_workers}; give 0 or more.")
+        super().__init__(
+            root=root, batch_size=batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, seed=seed
+        )
+        _require_probabilities(
+            aug_prob=aug_prob, stereo_swap_prob=stereo_swap_prob, mixup_prob=mixup_prob, cutmix_prob=cutmix_prob
+        )
+        _require_positive(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+        require_at_least(1, grid=min(grid), tile_size=tile_size, view_size=1 if view_size is None else view_size)
+        if fold_csv is not None and cv_strategy is not None:
+            raise ConfigError(
+                f"data.fold_csv and data.cv_strategy {cv_strategy} both say which photos are held out. "
+                "Give one of them (--data.cv_strategy null)."
+            )
         self.render_sample = render_sample
         self.num_folds = num_folds
-        self.cv_strategy = cv_strategy
+        self.cv_strategy: Strategy = cv_strategy or "group_date"
         self.fold_csv = fold_csv
         self.grid = grid
         self.tile_size = tile_size
-        geometry = TileGeometry(grid=grid, tile_size=tile_size)
-        self.plain_transform = PlainTransform(geometry=geometry)
+        self.cache_images = cache_images
+        self.mixing = MixingConfig(
+            mixup_prob=mixup_prob, mixup_alpha=mixup_alpha, cutmix_prob=cutmix_prob, cutmix_alpha=cutmix_alpha
+        )
+        self.geometry = TileGeometry(grid=grid, tile_size=tile_size, view_size=view_size)
+        self.plain_transform = PlainTransform(geometry=self.geometry)
         self.training_transform = TrainingTransform(
-            geometry=geometry,
+            geometry=self.geometry,
             config=AugmentationConfig(
                 aug_prob=aug_prob, stereo_correct=stereo_correct_aug, stereo_swap_prob=stereo_swap_prob
             ),
@@ -174,8 +141,10 @@ class PastureDataModule(FoldDataModule):
         """Reads the whole table and decodes every photo once.
 
         Raises:
+            ConfigError: Photos are to be mixed, and the table does not tell which are alike.
             DataError: The table or photos cannot be used; lists them.
         """
+        self._check_mixing()
         check_photos(self.root / path for path in self._labels["image_path"])
         warn_about_labels(self._labels)
 
@@ -213,13 +182,19 @@ class PastureDataModule(FoldDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Training photos of the fold, changed at random, in another order every epoch."""
         photos = self._labelled_photos(held_out=False)
-        dataset = PastureDataset(photos=photos, transform=self.training_transform, seed=self.seed)
+        dataset = PastureDataset(
+            photos=photos,
+            transform=self.training_transform,
+            seed=self.seed,
+            mixing=self.mixing if self.mixing.is_on else None,
+            cache=self._cache,
+        )
         return self.loader(dataset, len(dataset), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out photos of the fold, as they are."""
         photos = self._labelled_photos(held_out=True)
-        dataset = PastureDataset(photos=photos, transform=self.plain_transform, seed=self.seed)
+        dataset = PastureDataset(photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache)
         return self.loader(dataset, len(dataset))
 
     def predict_dataloader(self) -> DataLoader[Any]:
@@ -227,7 +202,24 @@ class PastureDataModule(FoldDataModule):
         dataset = PastureDataset(
             photos=self._selected, transform=self.plain_transform, seed=self.seed, flips=self._flips
         )
-        return self.loader(dataset, len(dataset))
+        return self.loader(dataset, len(dataset), shared=False)
+
+    @cached_property
+    def _cache(self) -> PhotoCache | None:
+        """All labelled photos, decoded when a loader first needs them."""
+        if not self.cache_images:
+            return None
+        paths = [self.root / path for path in self._labels["image_path"]]
+        return PhotoCache(paths=paths, at_least=self.geometry.decode_size)
+
+    def _check_mixing(self) -> None:
+        missing = [column for column in METADATA if column not in self._labels]
+        if self.mixing.is_on and missing:
+            asked = "mixup_prob" if self.mixing.mixup_prob > 0 else "cutmix_prob"
+            raise ConfigError(
+                f"data.{asked} mixes photos of the same State, month and species group, and train.csv has no column "
+                f"{', '.join(missing)}. Add what is missing, or set data.{asked} to 0."
+            )
 
     def _held_out(self) -> np.ndarray:
         return np.asarray(self.folds.loc[self._labels["image_id"]] == self.fold)
@@ -250,3 +242,15 @@ def _unlabelled(image_ids: Iterable[str], paths: Sequence[Path]) -> list[Pasture
     return [
         PasturePhoto(image_id=image_id, path=path, labels={}) for image_id, path in zip(image_ids, paths, strict=True)
     ]
+
+
+def _require_probabilities(**settings: float) -> None:
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"data.{name} is {value}; a probability lies between 0 and 1.")
+
+
+def _require_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if not 0 < value < math.inf:
+            raise ConfigError(f"data.{name} is {value}; give a number above 0.")

@@ -1,7 +1,6 @@
 """Draws one photo of a pasture seen straight down: soil, straw, grass and clover, then light and camera."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,26 +10,36 @@ Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
 Key = tuple[int, ...]
 
+# Hue in degrees, saturation and value that a photo's materials have at least and at most. The ranges overlap, and the
+# camera tints them: an absolute colour does not tell the materials apart, their contrast and shapes do.
+SOIL_COLOURS = ((14, 0.10, 0.18), (44, 0.50, 0.52))
+GRASS_COLOURS = ((68, 0.36, 0.53), (108, 0.68, 0.78))
+STRAW_COLOURS = ((29, 0.18, 0.66), (53, 0.50, 0.94))
+CLOVER_COLOURS = ((76, 0.36, 0.53), (117, 0.68, 0.80))
+
 # The competition's quadrat in mm. A photo shows it 2:1, so pixels are not square on the ground.
 QUADRAT_MM = (700.0, 300.0)
 # Narrower photos are drawn this wide or more and shrunk: anti-aliasing fattens leaves of about a pixel.
-DRAWING_WIDTH = 640
+DRAWING_WIDTH = 400
 
-# Leaf area in the quadrat that a gram shows at REFERENCE_HEIGHT_CM. Taller plants carry more of it in stems
-# and under other leaves, so that cover alone does not give the grams away.
-GRASS_MM2_PER_G = 9_000.0
-STRAW_MM2_PER_G = 6_500.0
-CLOVER_MM2_PER_G = 13_000.0
-REFERENCE_HEIGHT_CM = 5.0
-# Real blades that fill the same ground differ in size between paddocks: spread (log) between photos, within one.
-SIZE_SPREAD_PHOTO = 0.05
+# Leaves are as large as the sward is high, with this spread (log) between photos and within one.
+SIZE_SPREAD_PHOTO = 0.03
 SIZE_SPREAD_LEAF = 0.30
 
-SUBPIXEL_BITS = 4
-BLADE_POINTS = 6
+# Area that a gram of clover shows in the quadrat when the sward is REFERENCE_HEIGHT_CM high. Taller plants carry more
+# of their mass in stems and under other leaves, so that cover alone, and with it mean colour, does not give grams away.
+CLOVER_MM2_PER_G = 13_000.0
+REFERENCE_HEIGHT_CM = 5.0
+HIDING_POWER = 0.5
+
 LAYERS = 4
 # How far a layer's shadow falls beside it.
 SHADOW_MM = 2.5
+SUBPIXEL_BITS = 4
+BLADE_POINTS = 6
+# Share of length x width that a tapered blade covers, and a leaflet of its square.
+BLADE_FILL = 0.62
+LEAFLET_FILL = 0.62
 
 
 @dataclass(frozen=True)
@@ -44,32 +53,33 @@ class Pasture:
 
 
 @dataclass(frozen=True)
-class PhotoJob:
-    """One photo to be rendered.
+class BladeHabit:
+    """How blades of one material look.
 
     Attributes:
-        path: The JPEG to write.
-        pasture: What the photo shows.
-        stamp: Text that the camera may print into the corner.
-        key: Numbers that fix every random choice in the photo.
-        width: Width in pixels; the height is half of it.
+        mm2_per_g: Area that a gram shows in the quadrat at REFERENCE_HEIGHT_CM.
+        length_mm: Length in the lowest sward, and what every cm of height adds.
+        width_mm: Width of a blade 75 mm long, and the narrowest.
+        slenderness: Power of the length that the width follows.
+        bend: Spread of the curvature, as the share of the length by which the tip leaves the straight line.
+        depth: The two shape parameters of the beta distribution of depths.
+        hue_spread: Spread of the hue between blades in degrees.
     """
 
-    path: Path
-    pasture: Pasture
-    stamp: str
-    key: Key
-    width: int
+    mm2_per_g: float
+    length_mm: tuple[float, float]
+    width_mm: tuple[float, float]
+    slenderness: float
+    bend: float
+    depth: tuple[float, float]
+    hue_spread: float
 
 
-@dataclass(frozen=True)
-class Palette:
-    """Colours of one photo's materials as (hue in degrees, saturation, value)."""
-
-    soil: Floats
-    grass: Floats
-    straw: Floats
-    clover: Floats
+GRASS = BladeHabit(9_000.0, (12.0, 13.0), (4.6, 1.8), 0.9, bend=0.25, depth=(2.2, 1.6), hue_spread=8.0)
+# Dead leaves and stems are thinner and straighter, and lie lower.
+STRAW = BladeHabit(6_500.0, (15.0, 13.0), (3.2, 1.5), 0.8, bend=0.08, depth=(1.5, 2.2), hue_spread=7.0)
+# Length of the blades of GRASS and STRAW that have the width given there, and the longest.
+USUAL_BLADE_MM, LONGEST_BLADE_MM = 75.0, 330.0
 
 
 @dataclass(frozen=True)
@@ -79,16 +89,6 @@ class Shapes:
     polygons: list[Floats]
     colours: Floats
     depths: Floats
-
-
-def write_photo(job: PhotoJob) -> None:
-    """Renders a photo and writes it as JPEG."""
-    # The pool already uses every core; threads inside OpenCV would only get in each other's way.
-    cv2.setNumThreads(1)
-    photo = draw_photo(pasture=job.pasture, stamp=job.stamp, key=job.key, width=job.width)
-    quality = int(_stream(job.key, "jpeg").integers(70, 96))
-    _, encoded = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    job.path.write_bytes(encoded.tobytes())
 
 
 def draw_photo(*, pasture: Pasture, stamp: str, key: Key, width: int) -> npt.NDArray[np.uint8]:
@@ -104,8 +104,8 @@ def draw_photo(*, pasture: Pasture, stamp: str, key: Key, width: int) -> npt.NDA
         The photo, (width / 2, width, 3), B, G, R.
     """
     scene = draw_ground(pasture=pasture, key=key, width=width)
-    scene = _lit(scene, _stream(key, "light"))
-    return _photographed(scene, stamp, _stream(key, "camera"))
+    scene = _lit(scene, stream(key, "light"))
+    return _photographed(scene, stamp, stream(key, "camera"))
 
 
 def draw_ground(*, pasture: Pasture, key: Key, width: int) -> Image:
@@ -120,34 +120,27 @@ def draw_ground(*, pasture: Pasture, key: Key, width: int) -> Image:
         The scene, (width / 2, width, 3), B, G, R in 0..1.
     """
     drawing_width = width * -(-DRAWING_WIDTH // width)
-    palette = _palette(_stream(key, "palette"))
-    scene = _soil(palette.soil, _stream(key, "soil"), drawing_width)
+    palette = stream(key, "palette")
+    soil, grass, straw, clover = (
+        palette.uniform(*colours) for colours in (SOIL_COLOURS, GRASS_COLOURS, STRAW_COLOURS, CLOVER_COLOURS)
+    )
+    scene = _soil(soil, stream(key, "soil"), drawing_width)
     shapes = _joined(
         [
-            _straw(pasture, palette.straw, _stream(key, "straw")),
-            _grass(pasture, palette.grass, _stream(key, "grass")),
-            _clover(pasture, palette.clover, _stream(key, "clover")),
+            _blades(pasture.dead_g, pasture.height_cm, STRAW, straw, stream(key, "straw")),
+            _blades(pasture.green_g, pasture.height_cm, GRASS, grass, stream(key, "grass")),
+            _clover(pasture, clover, stream(key, "clover")),
         ]
     )
-    scene = _with_plants(scene, shapes, _stream(key, "sun"))
+    scene = _with_plants(scene, shapes, stream(key, "sun"))
     if drawing_width != width:
         scene = cv2.resize(scene, (width, width // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
     return scene
 
 
-def _stream(key: Key, purpose: str) -> np.random.Generator:
-    """A generator per purpose: more grass must not move the straw."""
+def stream(key: Key, purpose: str) -> np.random.Generator:
+    """A generator of its own for each purpose: more grass must not move the straw."""
     return np.random.default_rng([*key, *purpose.encode()])
-
-
-def _palette(rng: np.random.Generator) -> Palette:
-    """Colours whose ranges overlap between materials, so that no absolute colour names one of them."""
-    return Palette(
-        soil=rng.uniform((16, 0.08, 0.18), (40, 0.48, 0.60)),
-        grass=rng.uniform((72, 0.40, 0.50), (108, 0.70, 0.80)),
-        straw=rng.uniform((30, 0.18, 0.60), (52, 0.48, 0.92)),
-        clover=rng.uniform((80, 0.40, 0.50), (118, 0.70, 0.82)),
-    )
 
 
 def _bgr(hsv: Floats) -> Floats:
@@ -155,7 +148,8 @@ def _bgr(hsv: Floats) -> Floats:
     hue, saturation, value = hsv[:, :1] % 360, np.clip(hsv[:, 1:2], 0, 1), np.clip(hsv[:, 2:], 0, 1)
     # B, G and R lie at 240, 120 and 0 degrees of the colour circle.
     distance = np.abs((hue - np.array([240.0, 120.0, 0.0]) + 180) % 360 - 180)
-    return value * (1 - saturation * np.clip(distance / 60 - 1, 0, 1))
+    bgr: Floats = value * (1 - saturation * np.clip(distance / 60 - 1, 0, 1))
+    return bgr
 
 
 def _varied(colour: Floats, depths: Floats, hue_spread: float, rng: np.random.Generator) -> Floats:
@@ -186,22 +180,15 @@ def _soil(colour: Floats, rng: np.random.Generator, width: int) -> Image:
     return _with_plants(soil, Shapes(list(stones), stone_colours, np.full(count, 0.01)), rng)
 
 
-def _count(area_mm2: float, leaf_mm2: float, margin_mm: float) -> int:
-    """Leaves that show `area_mm2` in the quadrat when a margin around it is planted alike."""
-    across, down = QUADRAT_MM
-    planted = (across + 2 * margin_mm) * (down + 2 * margin_mm)
-    return round(area_mm2 / leaf_mm2 * planted / (across * down))
-
-
-def _thinned(pasture: Pasture) -> float:
-    """Share of the reference leaf area that plants of this height show to the camera."""
-    return float((REFERENCE_HEIGHT_CM / pasture.height_cm) ** 0.35)
+def _shown_mm2(grams: float, mm2_per_g: float, height_cm: float) -> float:
+    """Leaf area in the quadrat, overlaps counted twice."""
+    return float(grams * mm2_per_g * (REFERENCE_HEIGHT_CM / height_cm) ** HIDING_POWER)
 
 
 def _tufted(count: int, margin_mm: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Where leaves stand (mm) and which way they point (radians): outwards from tufts, tight or loose."""
-    tufts = rng.uniform(-margin_mm, np.array(QUADRAT_MM) + margin_mm, (int(rng.integers(60, 200)), 2))
-    spread_mm = rng.uniform(15, 45)
+    tufts = rng.uniform(-margin_mm, np.array(QUADRAT_MM) + margin_mm, (int(rng.integers(150, 220)), 2))
+    spread_mm = rng.uniform(30, 45)
     wind, order = rng.uniform(-np.pi, np.pi), rng.uniform(0, 0.6)
     offsets = rng.normal(0, spread_mm, (count, 2))
     outwards = np.arctan2(offsets[:, 1], offsets[:, 0]) + rng.normal(0, 0.7, count)
@@ -209,7 +196,30 @@ def _tufted(count: int, margin_mm: float, rng: np.random.Generator) -> tuple[Flo
     return tufts[rng.integers(0, len(tufts), count)] + offsets, angles
 
 
-def _blades(
+def _blades(grams: float, height_cm: float, habit: BladeHabit, colour: Floats, rng: np.random.Generator) -> Shapes:
+    """Grass or straw: the taller the sward the larger the blades, the more grams the more of them."""
+    shortest, growth = habit.length_mm
+    length = min(shortest + growth * height_cm, LONGEST_BLADE_MM) * np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
+    usual_width, narrowest = habit.width_mm
+    width = max(usual_width * (length / USUAL_BLADE_MM) ** habit.slenderness, narrowest)
+    # Blades reach in from outside: a margin around the quadrat is planted alike.
+    margin = length / 2
+    planted = np.prod(np.array(QUADRAT_MM) + 2 * margin) / np.prod(QUADRAT_MM)
+    area = _shown_mm2(grams, habit.mm2_per_g, height_cm) * planted
+    count = round(area / (length * width * BLADE_FILL))
+    bases, angles = _tufted(count, margin, rng)
+    sizes, depths = np.exp(rng.normal(0, SIZE_SPREAD_LEAF, count)), rng.beta(*habit.depth, count)
+    bends = rng.normal(0, habit.bend, count)
+    left, midrib, right = _blade_edges(bases, angles, length * sizes, width * sizes**0.6, bends)
+    whole = np.concatenate([left, right[:, ::-1]], axis=1)
+    lit_half = np.concatenate([left, midrib[:, ::-1]], axis=1)
+    colours = _varied(colour, depths, habit.hue_spread, rng)
+    tones = np.stack([colours * 0.88, np.minimum(colours * 1.12, 1)], axis=1).reshape(-1, 3)
+    polygons = [part for pair in zip(whole, lit_half, strict=True) for part in pair]
+    return Shapes(polygons, tones, np.repeat(depths, 2))
+
+
+def _blade_edges(
     bases: Floats, angles: Floats, lengths: Floats, widths: Floats, bends: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Left edge, midrib and right edge (each N, BLADE_POINTS, 2) of curved blades that taper to the tip."""
@@ -217,54 +227,12 @@ def _blades(
     ahead = np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, None]
     aside = np.stack([-np.sin(angles), np.cos(angles)], axis=1)[:, None]
     bend = bends[:, None, None] * along[:, None]
-    midrib = bases[:, None] + lengths[:, None, None] * (ahead * along[:, None] + aside * bend * along[:, None])
+    midrib = bases[:, None] + lengths[:, None, None] * along[:, None] * (ahead + aside * bend)
     normal = aside - 2 * bend * ahead
     normal = normal / np.linalg.norm(normal, axis=2, keepdims=True)
     taper = (0.6 + 0.4 * np.minimum(along / 0.3, 1)) * (1 - along**2.2)
     half = normal * (widths[:, None] / 2 * taper)[:, :, None]
     return midrib + half, midrib, midrib - half
-
-
-# Share of length x width that a blade of the taper above covers.
-BLADE_FILL = 0.62
-
-
-def _blade_shapes(edges: tuple[Floats, Floats, Floats], colours: Floats, depths: Floats) -> Shapes:
-    """Each blade in two tones, folded along its midrib."""
-    left, midrib, right = edges
-    whole = np.concatenate([left, right[:, ::-1]], axis=1)
-    lit_half = np.concatenate([left, midrib[:, ::-1]], axis=1)
-    polygons = [part for pair in zip(whole, lit_half, strict=True) for part in pair]
-    tones = np.stack([colours * 0.88, np.minimum(colours * 1.12, 1)], axis=1).reshape(-1, 3)
-    return Shapes(polygons, tones, np.repeat(depths, 2))
-
-
-def _grass(pasture: Pasture, colour: Floats, rng: np.random.Generator) -> Shapes:
-    """Green blades: longer and broader the taller the sward, more of them the more grams."""
-    habit = np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
-    length = min(10 + 11 * pasture.height_cm, 330) * habit
-    width = max(3.6 * (length / 65) ** 0.85, 1.8)
-    count = _count(pasture.green_g * GRASS_MM2_PER_G * _thinned(pasture), length * width * BLADE_FILL, length / 2)
-    bases, angles = _tufted(count, length / 2, rng)
-    sizes = np.exp(rng.normal(0, SIZE_SPREAD_LEAF, count))
-    depths = rng.beta(2.2, 1.6, count)
-    edges = _blades(bases, angles, length * sizes, width * sizes**0.6, rng.normal(0, 0.25, count))
-    return _blade_shapes(edges, _varied(colour, depths, 8, rng), depths)
-
-
-def _straw(pasture: Pasture, colour: Floats, rng: np.random.Generator) -> Shapes:
-    """Dead leaves and stems: paler, thinner and straighter than blades, mostly below them."""
-    habit = np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
-    length = min(15 + 10 * pasture.height_cm, 300) * habit
-    width = max(2.6 * (length / 65) ** 0.7, 1.5)
-    count = _count(pasture.dead_g * STRAW_MM2_PER_G * _thinned(pasture), length * width * BLADE_FILL, length / 2)
-    area = np.array(QUADRAT_MM)
-    bases = rng.uniform(-length / 2, area + length / 2, (count, 2))
-    sizes = np.exp(rng.normal(0, SIZE_SPREAD_LEAF, count))
-    depths = rng.beta(1.5, 2.2, count)
-    angles, bends = rng.uniform(-np.pi, np.pi, count), rng.normal(0, 0.08, count)
-    edges = _blades(bases, angles, length * sizes, width * sizes**0.6, bends)
-    return _blade_shapes(edges, _varied(colour, depths, 7, rng), depths)
 
 
 def _leaflet() -> tuple[Floats, Floats]:
@@ -279,17 +247,16 @@ def _leaflet() -> tuple[Floats, Floats]:
 
 def _clover(pasture: Pasture, colour: Floats, rng: np.random.Generator) -> Shapes:
     """Trefoils: three leaflets, each with the pale V of clover."""
-    size = min(6.5 + 1.1 * pasture.height_cm, 24) * np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
-    # Three leaflets of 0.62 of their square each.
-    leaf_mm2 = 3 * 0.62 * size**2
-    count = _count(pasture.clover_g * CLOVER_MM2_PER_G * _thinned(pasture), leaf_mm2, size)
+    size = min(6.5 + 1.4 * pasture.height_cm, 26) * np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
+    area = _shown_mm2(pasture.clover_g, CLOVER_MM2_PER_G, pasture.height_cm)
+    count = round(area / (3 * LEAFLET_FILL * size**2))
     patches = rng.uniform(0, QUADRAT_MM, (int(rng.integers(6, 40)), 2))
     centres = patches[rng.integers(0, len(patches), count)] + rng.normal(0, rng.uniform(30, 90), (count, 2))
     # What falls outside comes back on the other side: the grams stay in the quadrat.
     centres = centres % np.array(QUADRAT_MM)
     depths = rng.beta(2.5, 1.4, count)
     sizes = size * np.exp(rng.normal(0, SIZE_SPREAD_LEAF * 0.7, count))
-    outlines = [_turned(part, centres, sizes, rng_angles) for part, rng_angles in _leaf_parts(count, rng)]
+    outlines = [_turned(part, centres, sizes, angles) for part, angles in _leaf_parts(count, rng)]
     polygons = [outline[leaf] for leaf in range(count) for outline in outlines]
     colours = _varied(colour, depths, 5, rng)
     pale = np.minimum(colours * 0.75 + 0.25 * np.array([0.72, 0.9, 0.8]), 1)
@@ -326,7 +293,7 @@ def _with_plants(scene: Image, shapes: Shapes, rng: np.random.Generator) -> Imag
     """Draws shapes in layers from the ground up; each layer casts its shadow on those below."""
     height, width = scene.shape[:2]
     to_pixels = np.array([width, height]) / QUADRAT_MM
-    direction, darkness = rng.uniform(-np.pi, np.pi), rng.uniform(0.4, 0.65)
+    direction, darkness = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 0.55)
     shift = SHADOW_MM * np.array([np.cos(direction), np.sin(direction)]) * to_pixels
     move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
     bounds = np.searchsorted(shapes.depths, np.linspace(0, 1, LAYERS + 1)[1:-1])
@@ -355,24 +322,26 @@ def _layer(polygons: list[Floats], colours: Floats, size: tuple[int, int], to_pi
 def _lit(scene: Image, rng: np.random.Generator) -> Image:
     """Uneven light, and sometimes the hard shadow of a person or a frame."""
     height, width = scene.shape[:2]
-    direction, slope = rng.uniform(-np.pi, np.pi), rng.uniform(0, 0.45)
+    direction, slope = rng.uniform(-np.pi, np.pi), rng.uniform(0, 0.15)
     across, down = np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height)[:, None]
     light = np.exp(slope * np.cos(direction) * across) * np.exp(slope * np.sin(direction) * down)
     light = light.astype(np.float32)
     light *= np.exp(0.08 * _noise(rng, 6, width))
-    shaded, centre, radius = rng.random() < 0.3, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25)
+    shaded, centre, radius = rng.random() < 0.15, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25)
     if shaded:
         shadow = np.zeros((height, width), np.float32)
-        cv2.ellipse(shadow, (int(centre * width), height), (int(radius * width), int(0.35 * height)), 0, 0, 360, 1, -1)
+        axes = int(radius * width), int(0.35 * height)
+        cv2.ellipse(shadow, (int(centre * width), height), axes, 0, 0, 360, 1, -1)
         light *= 1 - 0.6 * cv2.GaussianBlur(shadow, (0, 0), width / 300)
-    return scene * light[:, :, None]
+    lit: Image = scene * light[:, :, None]
+    return lit
 
 
 def _photographed(scene: Image, stamp: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """White balance, saturation, exposure, contrast, blur and noise, then the stamp in the corner."""
     width = scene.shape[1]
-    gains = np.exp(rng.normal(0, (0.07, 0.03, 0.07)) + rng.uniform(0.05, 0.35)).astype(np.float32)
-    saturation, gamma, blur = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15), rng.uniform(0.05, 0.6)
+    gains = np.exp(rng.normal(0, (0.07, 0.03, 0.07)) + rng.uniform(0.12, 0.28)).astype(np.float32)
+    saturation, gamma, blur = rng.uniform(0.8, 1.2), rng.uniform(0.95, 1.05), rng.uniform(0.05, 0.3)
     stamped, noise_level = rng.random() < 0.3, rng.uniform(0.5, 4)
     grey = scene.mean(axis=2, keepdims=True)
     photo = np.clip((grey + saturation * (scene - grey)) * gains, 0, 1)

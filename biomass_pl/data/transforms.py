@@ -1,5 +1,6 @@
 """From a photo to the tiles of its two views: geometry, colour, and the cut."""
 
+import math
 import os
 import random
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its
 import albumentations as A  # noqa: N812
 
 from biomass_pl.data.photos import split_views
+from biomass_pl.errors import ConfigError
 
 SMALLEST_CROP = 0.8
 """Smallest share of a view's area that a random crop keeps; the grams of what is cut off stay in the label."""
@@ -24,15 +26,43 @@ class TileGeometry:
     Args:
         grid: Rows and columns of tiles per view.
         tile_size: Side of a tile in pixels.
+        view_size: Side to which each view is resized before the cut, so that its tiles are resized once more;
+            none keeps the pixels that the tiles need.
+
+    Raises:
+        ConfigError: A view of `view_size` cannot be cut into equal tiles.
     """
 
     grid: tuple[int, int]
     tile_size: int
+    view_size: int | None = None
+
+    def __post_init__(self) -> None:
+        step = math.lcm(*self.grid)
+        if self.view_size is not None and self.view_size % step:
+            below = self.view_size // step * step
+            sizes = " or ".join(str(size) for size in (below, below + step) if size)
+            raise ConfigError(
+                f"data.view_size is {self.view_size}, which a grid of {self.grid[0]} x {self.grid[1]} tiles does not "
+                f"divide. Give {sizes}, or null to cut tiles of {self.tile_size} pixels from the view as it is."
+            )
 
     @property
     def view_shape(self) -> tuple[int, int]:
-        """Height and width in pixels of a view that holds the whole grid."""
+        """Height and width in pixels of a view before it is cut."""
+        if self.view_size is not None:
+            return self.view_size, self.view_size
         return self.grid[0] * self.tile_size, self.grid[1] * self.tile_size
+
+    @property
+    def decode_size(self) -> tuple[int, int]:
+        """Height and width in pixels of a photo whose random crops need no enlarging.
+
+        Training and validation share it, and with it the decoded photos.
+        """
+        height, width = self.view_shape
+        side = SMALLEST_CROP**0.5
+        return round(height / side), round(2 * width / side)
 
     def cut(self, views: np.ndarray) -> torch.Tensor:
         """Cuts views into tiles.
@@ -44,9 +74,14 @@ class TileGeometry:
             uint8 tensor (views, tiles, 3, tile_size, tile_size), tiles in reading order.
         """
         rows, columns = self.grid
+        height, width = self.view_shape[0] // rows, self.view_shape[1] // columns
         size = self.tile_size
-        tiles = views.reshape(len(views), rows, size, columns, size, 3).transpose(0, 1, 3, 5, 2, 4)
-        return torch.from_numpy(np.ascontiguousarray(tiles).reshape(len(views), rows * columns, 3, size, size))
+        tiles = views.reshape(len(views), rows, height, columns, width, 3).swapaxes(2, 3)
+        if (height, width) != (size, size):
+            resized = [_resize_tile(tile, size) for tile in tiles.reshape(-1, height, width, 3)]
+            tiles = np.stack(resized).reshape(len(views), rows, columns, size, size, 3)
+        channels_first = np.ascontiguousarray(np.moveaxis(tiles, -1, 3))
+        return torch.from_numpy(channels_first.reshape(len(views), rows * columns, 3, size, size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +108,6 @@ class PlainTransform:
 
     def __init__(self, *, geometry: TileGeometry) -> None:
         self.geometry = geometry
-        self.decode_size = _photo_size_for(geometry, crop=1.0)
 
     def __call__(self, photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Gives the two views, uint8 (2, height, width, 3); `rng` is not drawn from."""
@@ -93,7 +127,6 @@ class TrainingTransform:
     def __init__(self, *, geometry: TileGeometry, config: AugmentationConfig) -> None:
         self.geometry = geometry
         self.config = config
-        self.decode_size = _photo_size_for(geometry, crop=SMALLEST_CROP**0.5)
         self._shape = _geometric(geometry.view_shape, config.aug_prob)
         self._colour = _photometric(config.aug_prob)
 
@@ -168,7 +201,7 @@ def _resize(view: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def _photo_size_for(geometry: TileGeometry, *, crop: float) -> tuple[int, int]:
-    """Height and width of a photo whose crops of that relative side need no enlarging."""
-    height, width = geometry.view_shape
-    return round(height / crop), round(2 * width / crop)
+def _resize_tile(tile: np.ndarray, size: int) -> np.ndarray:
+    # By area where pixels are lost; enlarging by area would repeat pixels in blocks.
+    interpolation = cv2.INTER_AREA if min(tile.shape[:2]) > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(tile, (size, size), interpolation=interpolation))

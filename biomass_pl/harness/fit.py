@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from biomass_pl.callbacks.epochs import EpochTable
 from biomass_pl.callbacks.freeze import BackboneFreeze
 from biomass_pl.callbacks.reseed import ReseedEveryEpoch
 from biomass_pl.data.folds import read_folds
-from biomass_pl.errors import FoldError, RunError
-from biomass_pl.files import write_table, write_text
+from biomass_pl.errors import ConfigError, FoldError, RunError
+from biomass_pl.evaluation.pictures import draw_learning_curves
+from biomass_pl.files import write_table
 from biomass_pl.harness.parser import RunCLI, config_name
 from biomass_pl.harness.predict import predict_held_out, report_out_of_fold
-from biomass_pl.runs import LOGS, Run, create_run, find_run
+from biomass_pl.harness.processes import assigned_fold, helpers_for, made_once
+from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, create_run, find_run, join_run
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class FitOptions:
         name: Name of the run; none takes the configuration's.
         oof: Whether to predict the held-out photos at the end.
         resume: Whether to go on with an unfinished run.
-        run: The run to resume; none takes the newest unfinished one.
+        run: The run to resume, none being the newest unfinished one; or the folder that a new run is put into,
+            none being the next version of its name.
     """
 
     folds: list[int] | None = None
@@ -65,7 +69,7 @@ class FitCLI(RunCLI):
         """A trainer that logs and saves into the fold's folder."""
         configured = self.config_init["trainer"]
         folder = self.run.fold_dir(self.fold)
-        table = EpochTable(path=folder / "metrics.csv", title=f"fold {self.fold}")
+        table = EpochTable(path=self.run.metrics_csv(self.fold), title=f"fold {self.fold}")
         settings = {
             "callbacks": [
                 *self.configured_callbacks(),
@@ -75,6 +79,7 @@ class FitCLI(RunCLI):
                 LastCheckpoint(folder=self.run.checkpoints(self.fold)),
             ],
             "default_root_dir": str(folder),
+            "use_distributed_sampler": False,  # the data module's own shares photos out without predicting any twice
             "plugins": [*(configured.get("plugins") or []), WholeFileCheckpointIO()],
             **settings,
         }
@@ -96,69 +101,116 @@ def fit(options: FitOptions, arguments: Sequence[str]) -> None:
     Raises:
         BiomassError: Something the user can mend; nothing of the run was made if it shows before training.
     """
-    run = _resumed_run(options, arguments) if options.resume else _new_run(options, arguments)
-    logger.info("Run folder: %s", run.path)
-    oof = run.record()["oof"]
-    for fold in run.asked_folds():
+    assigned = assigned_fold()
+    if assigned is not None:
+        train_fold(*assigned)
+        return
+    run, folds, first = _resumed_run(options, arguments) if options.resume else _new_run(options, arguments)
+    if first:
+        logger.info("Run folder: %s", run.path)
+    for fold in folds:
         if not run.is_finished(fold):
             train_fold(run, fold)
-        if oof and not run.oof_csv(fold).is_file():
+        if first and run.record()["oof"] and not run.oof_csv(fold).is_file():
             write_table(predict_held_out(run, fold), run.oof_csv(fold))
-    if oof:
-        tables = [pd.read_csv(run.oof_csv(fold)) for fold in run.asked_folds()]
-        report_out_of_fold(run, pd.concat(tables, ignore_index=True), run.oof_predictions)
-    run.update_record(status="complete")
+    if first:
+        _finish(run)
 
 
 def train_fold(run: Run, fold: int) -> None:
     """Trains one fold, from its last checkpoint if there is one, and marks it as finished."""
-    cli = FitCLI(run, fold)
-    folds = read_folds(run.folds_csv, cli.datamodule.labels()["image_id"])
-    cli.datamodule.use_fold(fold, folds)
-    held_out = int((folds == fold).sum())
-    logger.info("Fold %d: %d training photos, %d held out", fold, len(folds) - held_out, held_out)
-    last = run.last_checkpoint(fold)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:
-        if cli.trainer.interrupted:  # Lightning ends the process when Ctrl-C is pressed
-            raise KeyboardInterrupt from None
-        raise
-    run.finish_fold(fold, _fold_record(run, fold, cli.model.monitor))
+    with helpers_for(run, fold):
+        cli = FitCLI(run, fold)
+        folds = read_folds(run.folds_csv, cli.datamodule.labels()["image_id"])
+        cli.datamodule.use_fold(fold, folds)
+        held_out = int((folds == fold).sum())
+        if cli.trainer.is_global_zero:
+            logger.info("Fold %d: %d training photos, %d held out", fold, len(folds) - held_out, held_out)
+        last = run.last_checkpoint(fold)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SystemExit:
+            if cli.trainer.interrupted:  # Lightning ends the process when Ctrl-C is pressed
+                raise KeyboardInterrupt from None
+            raise
+        if cli.trainer.is_global_zero:
+            run.finish_fold(fold, _fold_record(run, fold, cli.model.monitor))
     del cli
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _new_run(options: FitOptions, arguments: Sequence[str]) -> Run:
-    """Checks everything that can be checked before training, then makes the run folder."""
+def _finish(run: Run) -> None:
+    """Pools the folds, draws the pictures and closes the record, once all folds are there."""
+    missing = [str(fold) for fold in run.asked_folds() if not run.is_finished(fold)]
+    if missing:
+        logger.info("Not finished yet: fold %s. When they are: biomass predict --run %s", ", ".join(missing), run.path)
+        return
+    epochs = {fold: pd.read_csv(run.metrics_csv(fold)) for fold in run.asked_folds()}
+    draw_learning_curves(epochs, run.path / "learning_curves.png")
+    if run.record()["oof"]:
+        # In a shared run, folds of other jobs may have been trained without being predicted.
+        for fold in run.asked_folds():
+            if not run.oof_csv(fold).is_file():
+                write_table(predict_held_out(run, fold), run.oof_csv(fold))
+        tables = [pd.read_csv(run.oof_csv(fold)) for fold in run.asked_folds()]
+        report_out_of_fold(run, pd.concat(tables, ignore_index=True), run.oof_predictions)
+    run.update_record(status="complete")
+
+
+def _new_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, list[int], bool]:
+    """Checks everything that can be checked before training, then makes or joins the run folder.
+
+    Returns:
+        The run, the folds to train in it, and whether this process is the first of those that train together.
+    """
     cli = RunCLI(arguments)
     cli.datamodule.check()
     folds = cli.datamodule.make_folds()
     asked = _asked_folds(options, folds)
-    for callback in cli.configured_callbacks():
-        if isinstance(callback, BackboneFreeze):
-            callback.check(cli.trainer)
+    _check_together(cli, folds, asked)
     cli.model.configure_model()
-    logs = Path(cli.trainer.default_root_dir if cli.config.trainer.default_root_dir else ".") / LOGS
-    run = create_run(
-        logs,
+    # A shared run is complete when all folds are, whichever job trains them.
+    start = RunStart(
         name=options.name or config_name(arguments),
-        folds=asked,
+        folds=_asked_folds(FitOptions(), folds) if options.run is not None else asked,
         command=sys.argv,
         fingerprint=_fingerprint(cli.datamodule.labels(), folds),
         oof=options.oof,
+        files={
+            FOLDS_CSV: folds.rename_axis("image_id").reset_index().to_csv(index=False),
+            **{f"{Run(Path()).config(fold)}": cli.config_text() for fold in asked},
+        },
     )
-    write_table(folds.rename_axis("image_id").reset_index(), run.folds_csv)
+    logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
+    make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)
+    return made_once(cli.trainer, make), asked, cli.trainer.is_global_zero
+
+
+def _check_together(cli: RunCLI, folds: pd.Series, asked: list[int]) -> None:
+    """Refuses combinations of settings that no single section can see.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for callback in cli.configured_callbacks():
+        if isinstance(callback, BackboneFreeze):
+            callback.check(cli.trainer)
+    fewest = len(folds) - int(folds.value_counts().max())
+    if cli.datamodule.batch_size > fewest:
+        raise ConfigError(
+            f"data.batch_size {cli.datamodule.batch_size} is more than the {fewest} training photos of a fold. "
+            f"Lower it to {fewest} at most."
+        )
     for fold in asked:
-        write_text(cli.config_text(), run.config(fold))
-    return run
+        cli.datamodule.use_fold(fold, folds)
+        cli.model.check_data(cli.datamodule)
 
 
-def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> Run:
+def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, list[int], bool]:
     if arguments:
         raise RunError(
             f"--resume goes on with the run's own settings and takes no others ({' '.join(arguments)}). "
@@ -172,7 +224,7 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> Run:
         raise RunError(
             f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
         )
-    return run
+    return run, run.asked_folds(), cli.trainer.is_global_zero
 
 
 def _asked_folds(options: FitOptions, folds: pd.Series) -> list[int]:
@@ -191,7 +243,7 @@ def _fingerprint(labels: pd.DataFrame, folds: pd.Series) -> dict[str, str]:
 
 def _fold_record(run: Run, fold: int, monitor: str) -> dict[str, Any]:
     best = torch.load(run.best_checkpoint(fold), map_location="cpu", weights_only=True, mmap=True)
-    epochs = pd.read_csv(run.fold_dir(fold) / "metrics.csv").set_index("epoch")
+    epochs = pd.read_csv(run.metrics_csv(fold)).set_index("epoch")
     # Linux counts the resident memory of this process in KiB, macOS in bytes.
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from biomass_pl.callbacks.freeze import BackboneFreeze
 from biomass_pl.data.pasture import PastureDataModule
-from biomass_pl.losses.pasture import WeightedLoss
+from biomass_pl.losses.pasture import DeadAware, FocalMSE, WeightedLoss
 from biomass_pl.optim import OptimConfig
+from biomass_pl.tasks.five_head import AuxiliaryConfig, FiveHead
 from biomass_pl.tasks.pasture import PastureTask, SoftmaxRatio
 
 _TRAINER = {
@@ -31,8 +32,12 @@ _LINKED = ("--model.tile_size", "--data.seed")
 _TRAINING: tuple[tuple[str, str, type], ...] = (
     ("--model HierarchicalRatio | SoftmaxRatio | FiveHead", "--model.", PastureTask),
     ("--model SoftmaxRatio only", "--model.", SoftmaxRatio),
+    ("--model FiveHead only", "--model.", FiveHead),
+    ("--model.auxiliary", "--model.auxiliary.", AuxiliaryConfig),
     ("Rates", "--model.optim.", OptimConfig),
     ("--model.loss WeightedLoss", "--model.loss.", WeightedLoss),
+    ("--model.loss FocalMSE", "--model.loss.", FocalMSE),
+    ("--model.loss DeadAware", "--model.loss.", DeadAware),
     ("Callback BackboneFreeze", "", BackboneFreeze),
 )
 

@@ -14,11 +14,13 @@ from biomass_pl.callbacks.oof import PredictionTable
 from biomass_pl.data.folds import read_folds
 from biomass_pl.data.photos import find_photos
 from biomass_pl.errors import ConfigError, RunError
+from biomass_pl.evaluation.pictures import draw_scatter
 from biomass_pl.evaluation.postprocess import derive_dead
 from biomass_pl.evaluation.score import render_scores, score_table
 from biomass_pl.evaluation.submission import make_submission
 from biomass_pl.files import write_json, write_table
 from biomass_pl.harness.parser import RunCLI
+from biomass_pl.harness.processes import on_its_own
 from biomass_pl.runs import LOGS, Run, find_run
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,9 @@ class PredictCLI(RunCLI):
     def __init__(self, run: Run, fold: int, overrides: Sequence[str] = ()) -> None:
         # The checkpoint holds the backbone: nothing is to be fetched for it.
         own = ["--config", str(run.config(fold)), "--model.pretrained=false", "--model.backbone_weights=null"]
-        super().__init__([*own, "--trainer.callbacks=null", *overrides], command="predict")
+        alone = ["--trainer.callbacks=null", "--trainer.devices=1", "--trainer.strategy=auto", "--trainer.num_nodes=1"]
+        with on_its_own():
+            super().__init__([*own, *alone, *overrides], command="predict")
 
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         """A trainer that writes nothing and collects the predictions."""
@@ -80,13 +84,14 @@ class PredictCLI(RunCLI):
         Returns:
             `image_id` and `<target>_pred` in grams, rounded to the microgram.
         """
-        self.trainer.predict(
-            self.model,
-            self.datamodule,
-            ckpt_path=run.best_checkpoint(fold),
-            return_predictions=False,
-            weights_only=True,
-        )
+        with on_its_own():
+            self.trainer.predict(
+                self.model,
+                self.datamodule,
+                ckpt_path=run.best_checkpoint(fold),
+                return_predictions=False,
+                weights_only=True,
+            )
         return self.predictions.table().round(GRAM_DECIMALS)
 
 
@@ -123,10 +128,15 @@ def predict_held_out(run: Run, fold: int, overrides: Sequence[str] = (), *, tta:
     """
     cli = PredictCLI(run, fold, overrides)
     labels = cli.datamodule.labels()
-    cli.datamodule.use_fold(fold, read_folds(run.folds_csv, labels["image_id"]))
+    folds = read_folds(run.folds_csv, labels["image_id"])
+    cli.datamodule.use_fold(fold, folds)
     cli.datamodule.select("validation", flips=tta)
     predictions = cli.predict(run, fold)
-    table = labels.drop(columns="image_path").merge(predictions, on="image_id", validate="one_to_one")
+    held_out = labels[labels["image_id"].isin(folds.index[folds == fold])].drop(columns="image_path")
+    if sorted(predictions["image_id"]) != sorted(held_out["image_id"]):
+        msg = f"fold {fold} of {run.path} predicted {len(predictions)} photos for {len(held_out)} held out"
+        raise RuntimeError(msg)
+    table = held_out.merge(predictions, on="image_id", validate="one_to_one")
     table.insert(1, "fold", fold)
     return table
 
@@ -145,9 +155,10 @@ def report_out_of_fold(run: Run, table: pd.DataFrame, path: Path) -> None:
         metrics = path.with_name(f"{path.stem}_metrics.json")
     write_table(table, path)
     write_json(scores, metrics)
+    draw_scatter(table, path.with_suffix(".png"))
     console = Console()
     console.print(render_scores(scores, title=f"Out-of-fold scores of {run.path}"))
-    console.print(f"{path}\n{metrics}", soft_wrap=True, highlight=False)
+    console.print(f"{path}\n{path.with_suffix('.png')}\n{metrics}", soft_wrap=True, highlight=False)
 
 
 def _finished_folds(run: Run, asked: list[int] | None) -> list[int]:

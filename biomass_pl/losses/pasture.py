@@ -1,6 +1,7 @@
 """Losses for the five targets."""
 
 import abc
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from biomass_pl.errors import ConfigError
 from biomass_pl.targets import CLOVER, DEAD, GDM, GREEN, SCORE_WEIGHTS, TARGETS, TOTAL
 
 TargetWeights = tuple[float, float, float, float, float]
+
+EQUAL_WEIGHTS: TargetWeights = (0.2, 0.2, 0.2, 0.2, 0.2)
 
 _SMALLEST_GRAMS = 1e-6
 """Keeps the logarithm of a share finite where a prediction is zero."""
@@ -56,15 +59,9 @@ class WeightedLoss(PastureLoss):
         constraint_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(target_weights) != len(TARGETS) or min(target_weights) < 0 or sum(target_weights) <= 0:
-            raise ConfigError(
-                f"model.loss.target_weights is {list(target_weights)}; give five weights, none below 0, not all 0."
-            )
-        if huber_delta <= 0:
-            raise ConfigError(f"model.loss.huber_delta is {huber_delta}; give more than 0.")
-        for name, weight in (("ratio_weight", ratio_weight), ("constraint_weight", constraint_weight)):
-            if weight < 0:
-                raise ConfigError(f"model.loss.{name} is {weight}; give 0 or more.")
+        _check_target_weights(target_weights)
+        _check_positive(huber_delta=huber_delta)
+        _check_not_negative(ratio_weight=ratio_weight, constraint_weight=constraint_weight)
         self.target_weights = target_weights
         self.huber_for_dead = huber_for_dead
         self.huber_delta = huber_delta
@@ -73,16 +70,98 @@ class WeightedLoss(PastureLoss):
 
     def forward(self, prediction: Tensor, target: Tensor, *, log_target: bool) -> dict[str, Tensor]:
         """Parts `regression` and, where their weights are not 0, `ratio` and `constraint`."""
-        compared, expected = (_scaled(grams, log_target) for grams in (prediction, target))
-        errors = list(F.mse_loss(compared, expected, reduction="none").mean(dim=0))
+        errors = list(_squared_gaps(prediction, target, log_target))
         if self.huber_for_dead:
-            errors[DEAD] = F.huber_loss(compared[:, DEAD], expected[:, DEAD], delta=self.huber_delta)
-        weighted = [weight * error for weight, error in zip(self.target_weights, errors, strict=True)]
-        parts = {"regression": torch.stack(weighted).sum()}
+            compared, expected = (_scaled(grams[:, DEAD], log_target) for grams in (prediction, target))
+            errors[DEAD] = F.huber_loss(compared, expected, delta=self.huber_delta)
+        parts = {"regression": _weighted_sum(errors, self.target_weights)}
         if self.ratio_weight:
             parts["ratio"] = self.ratio_weight * share_divergence(prediction, target)
         if self.constraint_weight:
             parts["constraint"] = self.constraint_weight * identity_gaps(prediction, log_target=log_target)
+        return parts
+
+
+class FocalMSE(PastureLoss):
+    """Squared error per target that counts the worse predictions of a batch more.
+
+    The weight of an error is max(floor, (|error| / largest |error| of that target in the batch) ** gamma);
+    no gradient flows through it.
+
+    Args:
+        target_weights: Weights of Green, Dead, Clover, GDM and Total.
+        gamma: How much more bad errors count; 0: equal.
+        floor: Smallest weight of a prediction, 0 to 1.
+        constraint_weight: Weight of the squared gaps in GDM = Green + Clover and Total = GDM + Dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        target_weights: TargetWeights = EQUAL_WEIGHTS,
+        gamma: float = 1.0,
+        floor: float = 0.1,
+        constraint_weight: float = 0.05,
+    ) -> None:
+        super().__init__()
+        _check_target_weights(target_weights)
+        _check_not_negative(gamma=gamma, constraint_weight=constraint_weight)
+        if not 0 <= floor <= 1:
+            raise ConfigError(f"model.loss.floor is {floor}; give 0 to 1.")
+        self.target_weights = target_weights
+        self.gamma = gamma
+        self.floor = floor
+        self.constraint_weight = constraint_weight
+
+    def forward(self, prediction: Tensor, target: Tensor, *, log_target: bool) -> dict[str, Tensor]:
+        """Parts `regression` and, where its weight is not 0, `constraint`."""
+        errors = _scaled(prediction, log_target) - _scaled(target, log_target)
+        weighted = self._weights(errors.detach().abs()) * errors.square()
+        parts = {"regression": _weighted_sum(weighted.mean(dim=0), self.target_weights)}
+        if self.constraint_weight:
+            parts["constraint"] = self.constraint_weight * identity_gaps(prediction, log_target=log_target)
+        return parts
+
+    def _weights(self, sizes: Tensor) -> Tensor:
+        """Weights of the errors (B, 5) of these sizes."""
+        largest = sizes.amax(dim=0).clamp(min=torch.finfo(sizes.dtype).tiny)
+        return (sizes / largest).pow(self.gamma).clamp(min=self.floor)
+
+
+class DeadAware(PastureLoss):
+    """Dead by Huber on log1p(grams), always, and held to Total - GDM; the other targets by squared error.
+
+    Args:
+        target_weights: Weights of Green, Dead, Clover, GDM and Total.
+        huber_delta: Error in log1p where Huber turns linear.
+        auxiliary_weight: Weight of the squared gaps of Dead to max(0, Total - GDM) and of Total to GDM + Dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        target_weights: TargetWeights = EQUAL_WEIGHTS,
+        huber_delta: float = 1.0,
+        auxiliary_weight: float = 0.2,
+    ) -> None:
+        super().__init__()
+        _check_target_weights(target_weights)
+        _check_positive(huber_delta=huber_delta)
+        _check_not_negative(auxiliary_weight=auxiliary_weight)
+        self.target_weights = target_weights
+        self.huber_delta = huber_delta
+        self.auxiliary_weight = auxiliary_weight
+
+    def forward(self, prediction: Tensor, target: Tensor, *, log_target: bool) -> dict[str, Tensor]:
+        """Parts `regression` and, where their weight is not 0, `dead_derived` and `constraint`."""
+        errors = list(_squared_gaps(prediction, target, log_target))
+        errors[DEAD] = F.huber_loss(prediction[:, DEAD].log1p(), target[:, DEAD].log1p(), delta=self.huber_delta)
+        parts = {"regression": _weighted_sum(errors, self.target_weights)}
+        if self.auxiliary_weight:
+            # Dead learns from the other two here; they are not pulled towards Dead.
+            derived = (prediction[:, TOTAL] - prediction[:, GDM]).clamp(min=0).detach()
+            parts["dead_derived"] = self.auxiliary_weight * _squared_gaps(prediction[:, DEAD], derived, log_target)
+            parts["constraint"] = self.auxiliary_weight * total_gap(prediction, log_target=log_target)
         return parts
 
 
@@ -105,10 +184,41 @@ def share_divergence(prediction: Tensor, target: Tensor) -> Tensor:
 
 def identity_gaps(prediction: Tensor, *, log_target: bool) -> Tensor:
     """Mean squared gaps of predictions (B, 5) in the two identities, on the scale of the loss."""
-    sums = torch.stack([prediction[:, GREEN] + prediction[:, CLOVER], prediction[:, GDM] + prediction[:, DEAD]], dim=1)
-    gaps = _scaled(prediction[:, [GDM, TOTAL]], log_target) - _scaled(sums, log_target)
-    return gaps.square().mean(dim=0).sum()
+    green_and_clover = prediction[:, GREEN] + prediction[:, CLOVER]
+    gdm_gap = _squared_gaps(prediction[:, GDM], green_and_clover, log_target)
+    return gdm_gap + total_gap(prediction, log_target=log_target)
+
+
+def total_gap(prediction: Tensor, *, log_target: bool) -> Tensor:
+    """Mean squared gap of predictions (B, 5) in Total = GDM + Dead, on the scale of the loss."""
+    return _squared_gaps(prediction[:, TOTAL], prediction[:, GDM] + prediction[:, DEAD], log_target)
+
+
+def _squared_gaps(grams: Tensor, others: Tensor, log_target: bool) -> Tensor:
+    """Mean squared differences over the photos, one per column."""
+    return (_scaled(grams, log_target) - _scaled(others, log_target)).square().mean(dim=0)
 
 
 def _scaled(grams: Tensor, log_target: bool) -> Tensor:
     return torch.log1p(grams) if log_target else grams
+
+
+def _weighted_sum(errors: Iterable[Tensor], weights: TargetWeights) -> Tensor:
+    return torch.stack([weight * error for weight, error in zip(weights, errors, strict=True)]).sum()
+
+
+def _check_target_weights(weights: TargetWeights) -> None:
+    if len(weights) != len(TARGETS) or min(weights) < 0 or sum(weights) <= 0:
+        raise ConfigError(f"model.loss.target_weights is {list(weights)}; give five weights, none below 0, not all 0.")
+
+
+def _check_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if value <= 0:
+            raise ConfigError(f"model.loss.{name} is {value}; give more than 0.")
+
+
+def _check_not_negative(**settings: float) -> None:
+    for name, value in settings.items():
+        if value < 0:
+            raise ConfigError(f"model.loss.{name} is {value}; give 0 or more.")

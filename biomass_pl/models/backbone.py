@@ -26,6 +26,7 @@ class Backbone(nn.Module):
         tile_size: Side of a tile in pixels.
         pretrained: Fetch timm's weights for this name.
         weights: Local weights file (safetensors or a state dict), used instead of timm's.
+        grad_checkpointing: Compute activations again in the backward pass instead of keeping them.
 
     Raises:
         ConfigError: No network has this name, or it cannot take tiles of this size.
@@ -35,7 +36,15 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, name: str, tile_size: int, pretrained: bool, weights: Path | None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        tile_size: int,
+        pretrained: bool = False,
+        weights: Path | None = None,
+        grad_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.tile_size = tile_size
         self.network = _create(name, tile_size, pretrained=pretrained and weights is None)
@@ -46,6 +55,8 @@ class Backbone(nn.Module):
             # Not in the state dict: they belong to the network's name, not to what was learned.
             self.register_buffer(key, 255 * torch.tensor(statistics[key]).view(3, 1, 1), persistent=False)
         self.num_features: int = _feature_count(self.network, name, tile_size)
+        if grad_checkpointing:
+            _checkpoint_gradients(self.network, name)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Features of tiles.
@@ -103,6 +114,19 @@ def _is_known(name: str) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _checkpoint_gradients(network: nn.Module, name: str) -> None:
+    switch: Any = getattr(network, "set_grad_checkpointing", None)
+    try:
+        if switch is None:
+            msg = "it has no such switch"
+            raise AssertionError(msg)  # as timm does where the switch is there but does nothing
+        switch(True)
+    except AssertionError as error:
+        raise ConfigError(
+            f"'{name}' cannot checkpoint its gradients ({_first_line(error)}). Set model.grad_checkpointing: false."
+        ) from error
 
 
 def _feature_count(network: nn.Module, name: str, tile_size: int) -> int:

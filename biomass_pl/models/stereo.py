@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from biomass_pl.models.heads import BiomassHead
+
 
 class StereoFusion(nn.Module):
     """Conditions each view on the other, pools its tiles and joins the two.
@@ -90,7 +92,7 @@ class StereoNetwork(nn.Module):
         head: That vector to grams (B, 5).
     """
 
-    def __init__(self, *, backbone: nn.Module, fusion: nn.Module, head: nn.Module) -> None:
+    def __init__(self, *, backbone: nn.Module, fusion: StereoFusion, head: BiomassHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.fusion = fusion
@@ -98,5 +100,10 @@ class StereoNetwork(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Predicts grams (B, 5), float32, from tiles."""
-        grams: Tensor = self.head(self.fusion(self.backbone(tiles)))
+        grams: Tensor = self.head(self.encode(tiles))
         return grams
+
+    def encode(self, tiles: Tensor) -> Tensor:
+        """One vector per photo (B, hidden) from tiles."""
+        fused: Tensor = self.fusion(self.backbone(tiles))
+        return fused

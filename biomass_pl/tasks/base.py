@@ -21,10 +21,12 @@ class StepOutput:
     Args:
         losses: Parts of the loss; their sum is minimised.
         prediction: Predictions, a row per item.
+        raw_prediction: The same before what the task corrects; none where it corrects nothing.
     """
 
     losses: dict[str, Tensor]
     prediction: Tensor
+    raw_prediction: Tensor | None = None
 
 
 class BaseTask(LightningModule, abc.ABC):
@@ -56,6 +58,16 @@ class BaseTask(LightningModule, abc.ABC):
     @abc.abstractmethod
     def update_scores(self, output: StepOutput, batch: dict[str, Any]) -> None:
         """Keeps what the scores of the validation epoch need."""
+
+    def check_data(self, data: Any) -> None:
+        """Refuses data that this task cannot learn from, before any training.
+
+        Args:
+            data: The data module, which knows the fold.
+
+        Raises:
+            ConfigError: The training fold lacks what a setting of the task needs.
+        """
 
     @property
     def backbone(self) -> nn.Module:

@@ -1,16 +1,17 @@
-"""Training of the three pasture models."""
+"""Training of pasture models; here the two whose sums are exact."""
 
 import abc
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from biomass_pl.errors import ConfigError
 from biomass_pl.losses.pasture import PastureLoss, WeightedLoss
 from biomass_pl.metrics.epoch import EpochScores
 from biomass_pl.models.backbone import Backbone
-from biomass_pl.models.heads import BiomassHead, FiveHeads, HierarchicalRatioHead, SoftmaxRatioHead
+from biomass_pl.models.heads import BiomassHead, HierarchicalRatioHead, SoftmaxRatioHead
 from biomass_pl.models.stereo import StereoFusion, StereoNetwork
 from biomass_pl.optim import OptimConfig
 from biomass_pl.targets import TARGETS
@@ -29,6 +30,7 @@ class PastureTask(BaseTask):
         dropout: Dropout rate of the head, 0 to 1.
         film: Condition each view's features on the other's.
         attention_pool: Weigh tiles by attention; otherwise all count the same.
+        grad_checkpointing: Compute activations again in the backward pass: less memory, a fifth more time.
         log_target: Compare log1p(grams) in the loss, so that small amounts count as much as large ones.
         loss: The loss; none chooses the published one of the model.
         optim: Rates of the optimizer.
@@ -48,6 +50,7 @@ class PastureTask(BaseTask):
         dropout: float = 0.2,
         film: bool = True,
         attention_pool: bool = True,
+        grad_checkpointing: bool = False,
         log_target: bool = False,
         loss: PastureLoss | None = None,
         optim: OptimConfig = OptimConfig(),
@@ -67,6 +70,7 @@ class PastureTask(BaseTask):
         self.dropout = dropout
         self.film = film
         self.attention_pool = attention_pool
+        self.grad_checkpointing = grad_checkpointing
         self.log_target = log_target
         self.loss = loss or self.published_loss()
         self.scores = EpochScores()
@@ -80,7 +84,7 @@ class PastureTask(BaseTask):
         return WeightedLoss()
 
     def configure_model(self) -> None:
-        """Builds the network; in a training, the head starts at the means of the training fold."""
+        """Builds the network; a training starts from what the training fold says."""
         if "network" in self._modules:
             return
         backbone = Backbone(
@@ -88,7 +92,11 @@ class PastureTask(BaseTask):
             tile_size=self.tile_size,
             pretrained=self.pretrained,
             weights=self.backbone_weights,
+            grad_checkpointing=self.grad_checkpointing,
         )
+        if self.frozen_epochs == "all":
+            # Before several processes wrap the network: none of them then waits for gradients that never come.
+            backbone.requires_grad_(False)
         fusion = StereoFusion(
             num_features=backbone.num_features,
             hidden_ratio=self.hidden_ratio,
@@ -96,11 +104,17 @@ class PastureTask(BaseTask):
             film=self.film,
             attention_pool=self.attention_pool,
         )
-        head = self.make_head(fusion.hidden)
+        self.network = StereoNetwork(backbone=backbone, fusion=fusion, head=self.make_head(fusion.hidden))
+        self.add_modules(fusion.hidden)
         if self._trainer is not None and self._trainer.training:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            head.start_at(torch.tensor(data.training_targets()))
-        self.network = StereoNetwork(backbone=backbone, fusion=fusion, head=head)
+            self.start_from(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def add_modules(self, hidden: int) -> None:
+        """Makes what a model has beside the network, for vectors of this length."""
+
+    def start_from(self, data: Any) -> None:
+        """Takes from the training fold of a data module what the model starts with: the means of the targets."""
+        self.network.head.start_at(torch.tensor(data.training_targets()))
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Losses and grams of a labelled batch."""
@@ -119,9 +133,13 @@ class PastureTask(BaseTask):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> dict[str, Any]:
         """`id`, and the predicted grams under `<target>_pred`."""
-        columns = self.network(batch["tiles"]).unbind(dim=1)
-        named = zip(TARGETS, columns, strict=True)
+        named = zip(TARGETS, self.predict_grams(batch).unbind(dim=1), strict=True)
         return {"id": batch["id"], **{f"{target}_pred": column for target, column in named}}
+
+    def predict_grams(self, batch: dict[str, Any]) -> Tensor:
+        """Grams (B, 5)."""
+        grams: Tensor = self.network(batch["tiles"])
+        return grams
 
 
 class HierarchicalRatio(PastureTask):
@@ -154,15 +172,3 @@ class SoftmaxRatio(PastureTask):
             log_target=self.log_target,
             temperature=self.ratio_temperature,
         )
-
-
-class FiveHead(PastureTask):
-    """Five independent targets; the loss encourages their sums."""
-
-    def make_head(self, hidden: int) -> BiomassHead:
-        """Five independent outputs."""
-        return FiveHeads(hidden=hidden, dropout=self.dropout, log_target=self.log_target)
-
-    def published_loss(self) -> PastureLoss:
-        """Equal weights, and .05 on the identities."""
-        return WeightedLoss(target_weights=(0.2, 0.2, 0.2, 0.2, 0.2), constraint_weight=0.05)

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
 from biomass_pl.data.base import EpochSampler, FoldDataModule
+from biomass_pl.errors import ConfigError
 
 
 class Keys(Dataset):
@@ -41,8 +42,14 @@ class Photos(FoldDataModule):
         pass
 
 
-def photos(*, batch_size=4, num_workers=0, seed=3):
-    return Photos(root=Path("data"), batch_size=batch_size, num_workers=num_workers, seed=seed)
+def photos(*, batch_size=4, num_workers=0, prefetch_factor=2, seed=3):
+    return Photos(
+        root=Path("data"),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor,
+        seed=seed,
+    )
 
 
 def order_of(sampler, epoch=0):
@@ -84,7 +91,7 @@ def test_the_fold_to_hold_out_is_told_by_use_fold():
 
 def test_what_every_data_module_must_offer_cannot_be_left_out():
     with pytest.raises(TypeError, match="abstract"):
-        FoldDataModule(root=Path("data"), batch_size=1, num_workers=0, seed=0)
+        FoldDataModule(root=Path("data"), batch_size=1, num_workers=0, prefetch_factor=1, seed=0)
 
 
 def test_the_loader_makes_batches_of_the_size_asked_for_and_drops_no_photo():
@@ -103,6 +110,27 @@ def test_workers_hand_out_the_same_order_one_thread_each():
         assert [batch["index"].tolist() for batch in alone] == [batch["index"].tolist() for batch in shared]
         assert all((batch["epoch"] == epoch).all() for batch in alone + shared)
         assert all((batch["threads"] == 1).all() for batch in shared)
+
+
+@pytest.mark.parametrize(("setting", "least"), [("batch_size", 1), ("prefetch_factor", 1), ("num_workers", 0)])
+def test_numbers_that_are_too_small_are_refused_by_name(setting, least):
+    photos(**{setting: least})
+    with pytest.raises(ConfigError, match=f"data.{setting} is {least - 1}; give {least} or more"):
+        photos(**{setting: least - 1})
+
+
+@pytest.mark.parametrize("prefetch_factor", [1, 3])
+def test_each_worker_prepares_as_many_batches_ahead_as_asked(prefetch_factor):
+    loader = photos(num_workers=2, prefetch_factor=prefetch_factor, batch_size=1).loader(Keys(), 20)
+    assert loader.prefetch_factor == prefetch_factor
+    iterator = iter(loader)
+    assert iterator._tasks_outstanding == 2 * prefetch_factor
+    assert [batch["index"].item() for batch in iterator] == list(range(20))
+
+
+def test_without_workers_nothing_is_prepared_ahead():
+    loader = photos(prefetch_factor=3).loader(Keys(), 6)
+    assert loader.prefetch_factor is None and len(list(loader)) == 2
 
 
 class Recorder(LightningModule):

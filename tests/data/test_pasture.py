@@ -4,18 +4,21 @@ import logging
 import pickle
 from collections import Counter
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from biomass_pl.data.pasture import PastureDataModule
-from biomass_pl.data.photos import read_photo
+from biomass_pl.data.photos import read_photo, split_views
 from biomass_pl.data.tables import class_codes, read_labels
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.targets import TARGETS
 
 FOLDS = 4
+PROBABILITIES = ("aug_prob", "stereo_swap_prob", "mixup_prob", "cutmix_prob")
+ALPHAS = ("mixup_alpha", "cutmix_alpha")
 
 
 def pasture(root, fold=0, folds=None, **settings):
@@ -112,7 +115,7 @@ def test_validation_photos_are_the_plain_ones_in_every_epoch(rendered, folds):
     table = read_labels(rendered).set_index("image_id")
     for epoch in (0, 3):
         for image_id, tiles in tiles_by_id(module.val_dataloader(), epoch).items():
-            photo = read_photo(rendered / table.loc[image_id, "image_path"], at_least=(32, 64))
+            photo = read_photo(rendered / table.loc[image_id, "image_path"], at_least=module.geometry.decode_size)
             views = module.plain_transform(photo, np.random.default_rng(0))
             assert torch.equal(tiles, module.plain_transform.geometry.cut(views))
 
@@ -201,7 +204,9 @@ def test_with_flips_each_photo_comes_three_times_cut_from_its_flipped_views(rend
     assert len(items) == 3 * len(photos) > 0
     geometry = module.plain_transform.geometry
     for position, photo in enumerate(photos):
-        views = module.plain_transform(read_photo(photo.path, at_least=(32, 64)), np.random.default_rng(0))
+        views = module.plain_transform(
+            read_photo(photo.path, at_least=module.geometry.decode_size), np.random.default_rng(0)
+        )
         for flipped, (_, tiles) in zip(
             (views, views[:, :, ::-1], views[:, ::-1]), items[3 * position : 3 * position + 3], strict=True
         ):
@@ -297,13 +302,16 @@ def test_the_check_warns_of_odd_labels_and_accepts_good_photos(data, caplog):
 @pytest.mark.parametrize(
     ("setting", "value", "advice"),
     [
-        *((name, value, "a probability") for name in ("aug_prob", "stereo_swap_prob") for value in (-0.1, 1.1)),
-        ("aug_prob", float("nan"), "a probability"),
+        *((name, value, "a probability") for name in PROBABILITIES for value in (-0.1, 1.1, float("nan"))),
+        *((name, value, "above 0") for name in ALPHAS for value in (0.0, -1.0, float("nan"), float("inf"))),
         ("grid", (0, 2), "give 1 or more"),
         ("grid", (2, -1), "give 1 or more"),
         ("tile_size", 0, "give 1 or more"),
+        ("view_size", 0, "give 1 or more"),
+        ("view_size", 517, "Give 516 or 518"),
         ("batch_size", 0, "give 1 or more"),
         ("num_workers", -1, "give 0 or more"),
+        ("prefetch_factor", 0, "give 1 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(setting, value, advice):
@@ -333,6 +341,48 @@ def test_a_fold_file_takes_the_place_of_the_strategy(rendered, tmp_path):
     given = pd.Series({image_id: n % 3 for n, image_id in enumerate(read_labels(rendered)["image_id"])}, name="fold")
     given.rename_axis("sample_id_prefix").reset_index().to_csv(tmp_path / "given.csv", index=False)
     assert pasture(rendered, fold_csv=tmp_path / "given.csv").folds.to_dict() == given.to_dict()
+
+
+def test_a_fold_file_and_a_strategy_exclude_each_other_whichever_it_is(tmp_path):
+    for strategy in ("random", "group_date"):
+        with pytest.raises(ConfigError) as caught:
+            PastureDataModule(fold_csv=tmp_path / "given.csv", cv_strategy=strategy)
+        message = str(caught.value)
+        assert "data.fold_csv and data.cv_strategy" in message
+        assert "give one of them" in message.lower() and "--data.cv_strategy null" in message
+
+
+def test_without_strategy_or_fold_file_photos_of_a_day_stay_together(rendered):
+    assert pasture(rendered).folds.equals(pasture(rendered, cv_strategy="group_date").folds)
+
+
+@pytest.mark.parametrize(("grid", "view_size"), [((2, 2), 16), ((2, 4), 24)])
+def test_the_view_size_shrinks_the_views_and_enlarges_their_tiles(rendered, folds, grid, view_size):
+    module = pasture(rendered, folds=folds, grid=grid, view_size=view_size, aug_prob=0.0)
+    height, width = view_size // grid[0], view_size // grid[1]
+    paths = read_labels(rendered).set_index("image_id")["image_path"]
+    items = tiles_by_id(module.val_dataloader()) | tiles_by_id(module.train_dataloader())
+    assert len(items) == len(paths)
+    for image_id, tiles in items.items():
+        left = split_views(read_photo(rendered / paths[image_id], at_least=module.geometry.decode_size))[0]
+        shrunk = cv2.resize(left, (view_size, view_size), interpolation=cv2.INTER_AREA)
+        last = shrunk[-height:, -width:]
+        enlarged = cv2.resize(last, (16, 16), interpolation=cv2.INTER_LINEAR)
+        assert tiles.shape == (2, grid[0] * grid[1], 3, 16, 16)
+        assert np.array_equal(tiles[0, -1].permute(1, 2, 0), enlarged)
+    native = tiles_by_id(pasture(rendered, folds=folds, grid=grid).val_dataloader())
+    assert not any(torch.equal(items[image_id], tiles) for image_id, tiles in native.items())
+
+
+@pytest.mark.parametrize(("tile_size", "decoded"), [(14, (32, 64, 3)), (16, (64, 128, 3))])
+def test_training_and_validation_see_a_photo_at_one_scale(rendered, folds, tile_size, decoded):
+    """Views of 28 pixels leave room for a crop of the photo at half its scale, views of 32 do not."""
+    held_out, trained = (pasture(rendered, fold, folds, tile_size=tile_size, aug_prob=0.0) for fold in (0, 1))
+    plain, training = tiles_by_id(held_out.val_dataloader()), tiles_by_id(trained.train_dataloader())
+    assert plain.keys() < training.keys()
+    assert all(torch.equal(tiles, training[image_id]) for image_id, tiles in plain.items())
+    photo = held_out.val_dataloader().dataset.photos[0]
+    assert read_photo(photo.path, at_least=held_out.geometry.decode_size).shape == decoded
 
 
 def test_a_missing_folder_is_rendered_only_when_asked_for(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from biomass_pl.data.photos import check_photos, find_photos, read_photo, split_views
+from biomass_pl.data.photos import check_photos, decoded_bytes, find_photos, read_photo, split_views
 from biomass_pl.errors import DataError
 
 ORIENTATION = 0x0112
@@ -296,3 +296,31 @@ def test_views_are_equal_halves_and_an_odd_middle_column_is_left_out(width, left
     views = split_views(photo)
     assert [view[0, :, 0].tolist() for view in views] == [left, right]
     assert all(view.shape == (4, len(left), 3) for view in views)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(2, 70),
+    width=st.integers(2, 70),
+    wanted=st.tuples(st.integers(0, 80), st.integers(0, 80)),
+    orientation=st.integers(1, 8),
+    suffix=st.sampled_from(["jpg", "png", "tif", "webp"]),
+)
+def test_the_decoded_size_is_known_before_decoding(tmp_path_factory, height, width, wanted, orientation, suffix):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = save(tmp_path_factory.mktemp("size") / f"a.{suffix}", noise(height, width), exif=exif)
+    assert decoded_bytes(path, at_least=wanted) == read_photo(path, at_least=wanted).nbytes
+
+
+def test_the_size_of_a_grey_photo_is_that_of_its_three_channels(tmp_path):
+    assert decoded_bytes(save(tmp_path / "grey.png", np.zeros((6, 8), np.uint8))) == 6 * 8 * 3
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture"])
+def test_the_size_of_what_is_no_picture_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a.jpg cannot be used"):
+        decoded_bytes(path)

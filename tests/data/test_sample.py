@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from biomass_pl.data.sample import render_sample
-from biomass_pl.data.scene import Pasture, PhotoJob, draw_ground, draw_photo, write_photo
+from biomass_pl.data.scene import Pasture, draw_ground, draw_photo
 from biomass_pl.errors import ConfigError, DataError
 
 WIDTH = 64
-PHOTOS = 48
+PHOTOS = 32
 TARGETS = {"Dry_Green_g", "Dry_Dead_g", "Dry_Clover_g", "GDM_g", "Dry_Total_g"}
 
 
@@ -145,13 +145,13 @@ def test_more_dead_grams_hide_more_green() -> None:
     assert shares == sorted(shares, reverse=True)
 
 
-@pytest.mark.parametrize("key", [(0, 0, 1), (0, 0, 2), (5, 1, 0)])
+@pytest.mark.parametrize("key", [(0, 0, 1), (5, 1, 0)])
 def test_scene_scales_with_width(key: tuple[int, ...]) -> None:
     pasture = Pasture(green_g=25.0, dead_g=10.0, clover_g=8.0, height_cm=6.0)
     large, small = (draw_photo(pasture=pasture, stamp="1", key=key, width=width) for width in (1600, 200))
     shrunk = cv2.resize(large, (200, 100), interpolation=cv2.INTER_AREA)
     assert np.corrcoef(shrunk.ravel(), small.ravel())[0, 1] > 0.9
-    assert abs(shrunk.mean() - small.mean()) < 4
+    assert abs(shrunk.mean() - small.mean()) < 8
 
 
 def test_stamp_is_printed_on_some_photos_only() -> None:
@@ -160,7 +160,7 @@ def test_stamp_is_printed_on_some_photos_only() -> None:
         not np.array_equal(
             *(draw_photo(pasture=pasture, stamp=text, key=(0, 0, index), width=64) for text in ("1", "8"))
         )
-        for index in range(12)
+        for index in range(8)
     ]
     assert any(changed) and not all(changed)
 
@@ -195,12 +195,11 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(job: PhotoJob) -> None:
-        write_photo(job)
+    def fail(**settings: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    monkeypatch.setattr("biomass_pl.data.sample.write_photo", fail)
+    monkeypatch.setattr("biomass_pl.data.sample.draw_photo", fail)
     with pytest.raises(OSError, match="disk full"):
         render_sample(out=tmp_path / "data", photos=10, width=WIDTH)
     assert not list(tmp_path.iterdir())

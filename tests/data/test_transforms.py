@@ -1,5 +1,6 @@
 """The cut into tiles, the plain transform, and what training changes at random."""
 
+import re
 import warnings
 
 import albumentations as A  # noqa: N812
@@ -18,9 +19,11 @@ from biomass_pl.data.transforms import (
     TileGeometry,
     TrainingTransform,
 )
+from biomass_pl.errors import ConfigError
 
 SQUARE = TileGeometry(grid=(2, 2), tile_size=16)
 OBLONG = TileGeometry(grid=(1, 3), tile_size=16)
+SHRUNK = TileGeometry(grid=(2, 2), tile_size=16, view_size=16)
 
 
 def training(geometry=SQUARE, *, aug_prob=1.0, stereo_correct=False, stereo_swap_prob=0.0):
@@ -102,15 +105,55 @@ def test_a_plain_view_of_the_right_size_is_unchanged():
     assert np.array_equal(drawn(PlainTransform(geometry=SQUARE), photo, 0), np.stack(split_views(photo)))
 
 
-@pytest.mark.parametrize("geometry", [SQUARE, OBLONG])
-def test_photos_are_decoded_large_enough_for_the_grid_and_for_the_smallest_crop(geometry):
+@pytest.mark.parametrize("geometry", [SQUARE, OBLONG, SHRUNK])
+def test_photos_are_decoded_large_enough_for_the_smallest_crop(geometry):
     height, width = geometry.view_shape
-    assert PlainTransform(geometry=geometry).decode_size == (height, 2 * width)
-    decoded = training(geometry).decode_size
     side = SMALLEST_CROP**0.5
-    assert decoded[0] * side == pytest.approx(height, abs=0.5) and decoded[1] * side == pytest.approx(
-        2 * width, abs=0.5
-    )
+    assert geometry.decode_size[0] * side == pytest.approx(height, abs=0.5)
+    assert geometry.decode_size[1] * side == pytest.approx(2 * width, abs=0.5)
+
+
+def test_a_shrunken_view_asks_for_a_smaller_photo():
+    assert SHRUNK.view_shape == (16, 16) and SQUARE.view_shape == (32, 32)
+    published = TileGeometry(grid=(2, 2), tile_size=518, view_size=518)
+    assert published.decode_size == (579, 1158)
+    assert TileGeometry(grid=(2, 2), tile_size=518).decode_size == (1158, 2317)
+
+
+def test_tiles_of_a_shrunken_view_are_each_enlarged_on_their_own():
+    """A tile of one colour stays so: nothing of its neighbours is drawn into it."""
+    views = np.zeros((1, 16, 16, 3), np.uint8)
+    views[:, :8, 8:], views[:, 8:, :8], views[:, 8:, 8:] = 80, 160, 240
+    tiles = SHRUNK.cut(views)
+    assert tiles.shape == (1, 4, 3, 16, 16)
+    assert [set(tile.ravel().tolist()) for tile in tiles[0].numpy()] == [{0}, {80}, {160}, {240}]
+
+
+def test_enlarged_pixels_blend_into_each_other_as_worked_by_hand():
+    views = np.zeros((1, 1, 2, 3), np.uint8).repeat(2, axis=1)
+    views[:, :, 1] = 200
+    tile = TileGeometry(grid=(1, 1), tile_size=4, view_size=2).cut(views)[0, 0, 0]
+    assert tile.tolist() == [[0, 50, 150, 200]] * 4
+
+
+def test_tiles_larger_than_wanted_are_reduced_by_area():
+    views = np.zeros((1, 4, 4, 3), np.uint8)
+    views[0, 0, 0] = 160
+    tile = TileGeometry(grid=(1, 1), tile_size=1, view_size=4).cut(views)
+    assert tile.tolist() == [[[[[10]]] * 3]]
+
+
+@pytest.mark.parametrize(
+    ("grid", "view_size", "sizes"),
+    [((2, 2), 517, "Give 516 or 518,"), ((2, 3), 518, "Give 516 or 522,"), ((4, 4), 3, "Give 4,")],
+)
+def test_a_view_that_the_grid_does_not_divide_is_refused_with_sizes_that_work(grid, view_size, sizes):
+    with pytest.raises(ConfigError) as caught:
+        TileGeometry(grid=grid, tile_size=16, view_size=view_size)
+    message = str(caught.value)
+    assert f"data.view_size is {view_size}" in message and sizes in message
+    for size in map(int, re.findall(r"\d+", sizes)):
+        TileGeometry(grid=grid, tile_size=16, view_size=size)
 
 
 @pytest.mark.parametrize("geometry", [SQUARE, OBLONG])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomass_pl.errors import ConfigError
-from biomass_pl.losses.pasture import WeightedLoss, identity_gaps, share_divergence
-from biomass_pl.targets import DEAD, SCORE_WEIGHTS, TARGETS
+from biomass_pl.losses.pasture import DeadAware, FocalMSE, WeightedLoss, identity_gaps, share_divergence, total_gap
+from biomass_pl.targets import DEAD, GDM, SCORE_WEIGHTS, TARGETS, TOTAL
 
 TRUTH = torch.tensor([[10.0, 4.0, 2.0, 12.0, 16.0], [0.0, 20.0, 0.0, 0.0, 20.0]])
 PREDICTION = torch.tensor([[11.0, 6.0, 2.0, 15.0, 12.0], [2.0, 10.0, 4.0, 1.0, 22.0]])
@@ -167,3 +167,127 @@ def test_the_loss_falls_towards_the_truth():
 def test_a_setting_that_cannot_work_is_named(settings_, named):
     with pytest.raises(ConfigError, match=rf"model\.loss\.{named} is .*; give "):
         WeightedLoss(**settings_)
+
+
+# Errors: green 1, 2; dead 2, -10; clover 0, 4; GDM 3, 1; total -4, 2. Each is weighted by its share of the larger one.
+FOCAL = ((0.5 * 1 + 4) / 2, (0.2 * 4 + 100) / 2, 16 / 2, (9 + 1 / 3) / 2, (16 + 0.5 * 4) / 2)
+
+
+@pytest.mark.parametrize("index", range(5), ids=TARGETS)
+def test_focal_error_of_each_target(index):
+    loss = FocalMSE(target_weights=only(index), constraint_weight=0)
+    parts = loss(PREDICTION, TRUTH, log_target=False)
+    assert set(parts) == {"regression"}
+    assert parts["regression"].item() == pytest.approx(FOCAL[index])
+
+
+@pytest.mark.parametrize(("gamma", "floor", "weight"), [(2.0, 0.01, 0.04), (2.0, 0.1, 0.1), (1.0, 0.5, 0.5)])
+def test_focal_weight_falls_with_gamma_to_the_floor(gamma, floor, weight):
+    loss = FocalMSE(target_weights=only(DEAD), gamma=gamma, floor=floor)
+    # the smaller error of Dead is 2 / 10 of the larger
+    assert loss(PREDICTION, TRUTH, log_target=False)["regression"].item() == pytest.approx((weight * 4 + 100) / 2)
+
+
+def test_focal_targets_are_weighted_and_equal_by_default():
+    assert FocalMSE()(PREDICTION, TRUTH, log_target=False)["regression"].item() == pytest.approx(sum(FOCAL) / 5)
+    weights = (1.0, 2.0, 3.0, 4.0, 5.0)
+    expected = sum(weight * error for weight, error in zip(weights, FOCAL, strict=True))
+    parts = FocalMSE(target_weights=weights)(PREDICTION, TRUTH, log_target=False)
+    assert parts["regression"].item() == pytest.approx(expected)
+
+
+def test_no_gradient_flows_through_the_focal_weights():
+    prediction = PREDICTION.clone().requires_grad_()
+    FocalMSE(target_weights=only(DEAD), constraint_weight=0)(prediction, TRUTH, log_target=False)[
+        "regression"
+    ].backward()
+    # weight * 2 * error / 2 photos
+    assert prediction.grad[:, DEAD].tolist() == pytest.approx([0.2 * 2, -10.0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), gamma=st.floats(0, 4), floor=st.floats(0, 1), log_target=st.booleans())
+def test_focal_error_lies_between_its_floor_and_the_squared_error(seed, gamma, floor, log_target):
+    prediction, truth = 50 * torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(seed))
+    focal = FocalMSE(gamma=gamma, floor=floor)(prediction, truth, log_target=log_target)["regression"].item()
+    plain = WeightedLoss(target_weights=(0.2,) * 5, huber_for_dead=False)
+    squared = plain(prediction, truth, log_target=log_target)["regression"].item()
+    assert floor * squared * (1 - 1e-5) <= focal <= squared * (1 + 1e-5)
+    if gamma == 0 or floor == 1:
+        assert focal == pytest.approx(squared, rel=1e-5)
+
+
+def test_focal_constraint_is_that_of_the_identities():
+    parts = FocalMSE()(PREDICTION, TRUTH, log_target=True)
+    assert parts["constraint"].item() == pytest.approx(0.05 * identity_gaps(PREDICTION, log_target=True).item())
+
+
+def test_dead_aware_compares_dead_by_huber_in_log_space_on_either_scale():
+    # ln 7 / 5 is below 1: squared; with delta .5 the other, ln 11 / 21, is beyond it: linear
+    small, large = math.log(7 / 5), math.log(21 / 11)
+    for log_target in (False, True):
+        parts = DeadAware(target_weights=only(DEAD))(PREDICTION, TRUTH, log_target=log_target)
+        assert parts["regression"].item() == pytest.approx((small**2 + large**2) / 4, rel=1e-5)
+        parts = DeadAware(target_weights=only(DEAD), huber_delta=0.5)(PREDICTION, TRUTH, log_target=log_target)
+        assert parts["regression"].item() == pytest.approx((small**2 / 2 + 0.5 * (large - 0.25)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("index", [index for index in range(5) if index != DEAD])
+def test_dead_aware_compares_the_others_on_the_scale_of_the_loss(index):
+    loss = DeadAware(target_weights=only(index))
+    assert loss(PREDICTION, TRUTH, log_target=False)["regression"].item() == pytest.approx(MEAN_SQUARED[index])
+    gaps = (PREDICTION[:, index].log1p() - TRUTH[:, index].log1p()).square().mean()
+    assert loss(PREDICTION, TRUTH, log_target=True)["regression"].item() == pytest.approx(gaps.item())
+
+
+def test_dead_aware_parts_worked_by_hand():
+    parts = DeadAware()(PREDICTION, TRUTH, log_target=False)
+    assert set(parts) == {"regression", "dead_derived", "constraint"}
+    # total - GDM is -3, taken as 0, and 21, against dead 6 and 10; total 12 and 22 against GDM + dead 21 and 11
+    assert parts["dead_derived"].item() == pytest.approx(0.2 * (36 + 121) / 2)
+    assert parts["constraint"].item() == pytest.approx(0.2 * (81 + 121) / 2)
+    assert set(DeadAware(auxiliary_weight=0)(PREDICTION, TRUTH, log_target=False)) == {"regression"}
+
+
+def test_dead_aware_parts_are_on_the_scale_of_the_loss():
+    e = math.e
+    prediction = torch.tensor([[0.0, e**2 - 1, 0.0, 0.0, e - 1]])
+    # log1p: dead 2 against derived 1, total 1 against 2
+    parts = DeadAware(auxiliary_weight=0.5)(prediction, prediction, log_target=True)
+    assert parts["dead_derived"].item() == pytest.approx(0.5, rel=1e-5)
+    assert parts["constraint"].item() == pytest.approx(0.5, rel=1e-5)
+    assert total_gap(prediction, log_target=True).item() == pytest.approx(1, rel=1e-5)
+
+
+def test_dead_follows_total_and_gdm_which_do_not_follow_it():
+    prediction = PREDICTION.clone().requires_grad_()
+    DeadAware()(prediction, TRUTH, log_target=False)["dead_derived"].backward()
+    assert prediction.grad[:, DEAD].tolist() == pytest.approx([0.2 * 6, 0.2 * -11])
+    assert not prediction.grad[:, [GDM, TOTAL]].any()
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+@pytest.mark.parametrize("loss", [FocalMSE(), DeadAware()], ids=["focal", "dead aware"])
+def test_alternative_losses_cost_nothing_for_the_truth_and_stay_finite_at_zero(loss, log_target):
+    assert all(part.item() == 0 for part in loss(TRUTH, TRUTH, log_target=log_target).values())
+    prediction = torch.zeros(2, 5, requires_grad=True)
+    torch.stack(list(loss(prediction, TRUTH, log_target=log_target).values())).sum().backward()
+    assert prediction.grad.isfinite().all() and (prediction.grad < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings_", "named"),
+    [
+        (FocalMSE, {"target_weights": (0.0,) * 5}, "target_weights"),
+        (FocalMSE, {"gamma": -1.0}, "gamma"),
+        (FocalMSE, {"floor": -0.1}, "floor"),
+        (FocalMSE, {"floor": 1.1}, "floor"),
+        (FocalMSE, {"constraint_weight": -1.0}, "constraint_weight"),
+        (DeadAware, {"target_weights": (1.0,) * 4}, "target_weights"),
+        (DeadAware, {"huber_delta": 0.0}, "huber_delta"),
+        (DeadAware, {"auxiliary_weight": -0.1}, "auxiliary_weight"),
+    ],
+)
+def test_a_setting_of_an_alternative_loss_that_cannot_work_is_named(loss, settings_, named):
+    with pytest.raises(ConfigError, match=rf"model\.loss\.{named} is .*; give "):
+        loss(**settings_)

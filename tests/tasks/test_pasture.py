@@ -16,7 +16,8 @@ from biomass_pl.losses.pasture import WeightedLoss
 from biomass_pl.metrics.r2 import weighted_r2
 from biomass_pl.optim import OptimConfig
 from biomass_pl.targets import TARGETS
-from biomass_pl.tasks.pasture import FiveHead, HierarchicalRatio, SoftmaxRatio
+from biomass_pl.tasks.five_head import FiveHead
+from biomass_pl.tasks.pasture import HierarchicalRatio, SoftmaxRatio
 
 MODELS = [SoftmaxRatio, HierarchicalRatio, FiveHead]
 TINY = {"backbone": "test_vit.r160_in1k", "pretrained": False, "tile_size": 32}

@@ -1,0 +1,70 @@
+"""Pictures of a run: learning curves of its folds, predicted against true grams. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from biomass_pl.files import replacing
+from biomass_pl.targets import TARGETS
+
+_CURVES = (("train/loss", "training loss"), ("val/loss", "validation loss"), ("val/weighted_r2", "weighted R2"))
+_RATES = ("rate/backbone", "rate/head")
+_UNKNOWN_STATE = "unknown"
+
+
+def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path) -> None:
+    """Draws losses, score and rates over the epochs, a line per fold.
+
+    Args:
+        epochs: The rows of each fold's `metrics.csv`.
+        path: The PNG file.
+    """
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    panels = figure.subplots(2, 2).ravel()
+    for panel, (column, title) in zip(panels, _CURVES, strict=False):
+        for fold, rows in epochs.items():
+            panel.plot(rows["epoch"] + 1, rows[column], label=f"fold {fold}")
+        panel.set(title=title, xlabel="epoch")
+    if all((rows[column] > 0).all() for rows in epochs.values() for column in ("train/loss", "val/loss")):
+        for panel in panels[:2]:
+            panel.set_yscale("log")
+    panels[0].legend()
+    _draw_rates(panels[3], next(iter(epochs.values())))
+    _save(figure, path)
+
+
+def draw_scatter(table: pd.DataFrame, path: Path) -> None:
+    """Draws predicted against true grams, a panel per target, coloured by state.
+
+    Args:
+        table: An out-of-fold table with targets, `<target>_pred` and, where known, `State`.
+        path: The PNG file.
+    """
+    states = table["State"].fillna(_UNKNOWN_STATE) if "State" in table else pd.Series(_UNKNOWN_STATE, table.index)
+    figure = Figure(figsize=(4 * len(TARGETS), 4.4), layout="constrained")
+    for panel, target in zip(figure.subplots(1, len(TARGETS)), TARGETS, strict=True):
+        for state, rows in table.groupby(states):
+            panel.scatter(rows[target], rows[f"{target}_pred"], s=14, alpha=0.7, label=str(state))
+        largest = table[[target, f"{target}_pred"]].to_numpy(dtype=float).max()
+        panel.plot([0, largest], [0, largest], color="grey", linewidth=1)
+        panel.set(title=target, xlabel="measured, g", ylabel="out-of-fold prediction, g")
+        panel.set_aspect("equal", adjustable="datalim")
+    figure.axes[0].legend()
+    _save(figure, path)
+
+
+def _draw_rates(panel: Axes, rows: pd.DataFrame) -> None:
+    for column in _RATES:
+        panel.plot(rows["epoch"] + 1, rows[column].where(rows[column] > 0), label=column)
+    panel.set(title="rates at the end of each epoch", xlabel="epoch", yscale="log")
+    panel.legend()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
