@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from biomass_pl.cli import main
+from biomass_pl.data.tables import read_labels
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -39,6 +41,11 @@ def user_folder(rendered, tmp_path_factory) -> Path:
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     shutil.copytree(rendered, folder / "data")
     shutil.copytree(rendered / "test", folder / "field_photos")
+    ids = read_labels(folder / "data")["image_id"]
+    folds = pd.DataFrame({"sample_id_prefix": ids, "fold": range(len(ids))}).assign(
+        fold=lambda table: table["fold"] % 5
+    )
+    folds.to_csv(folder / "data" / "trainfold.csv", index=False)
     return folder
 
 

@@ -26,7 +26,7 @@ from biomass_pl.targets import TARGETS
 
 logger = logging.getLogger(__name__)
 
-_RENDERED_WIDTH = 640
+_RENDERED_WIDTH = 480
 """Width in pixels of rendered sample photos: enough for a first run, quick to decode."""
 
 

@@ -20,7 +20,7 @@ CLOVER_COLOURS = ((76, 0.36, 0.53), (117, 0.68, 0.80))
 # The competition's quadrat in mm. A photo shows it 2:1, so pixels are not square on the ground.
 QUADRAT_MM = (700.0, 300.0)
 # Narrower photos are drawn this wide or more and shrunk: anti-aliasing fattens leaves of about a pixel.
-DRAWING_WIDTH = 400
+DRAWING_WIDTH = 640
 
 # Leaves are as large as the sward is high, with this spread (log) between photos and within one.
 SIZE_SPREAD_PHOTO = 0.03

@@ -147,6 +147,11 @@ def _constructor_error(error: ValueError) -> BiomassError:
 
 def _plain(message: str) -> str:
     """A message of jsonargparse in one line, without what only its programmer needs."""
+    given = re.search(r"Given value: (.+)", message)
+    if given:  # told once, below the types of a union
+        message = re.sub(
+            r"- (Expected a typing\.Literal.+)", lambda line: f"- {line[1]}. Got value: {given[1]}", message
+        )
     kept = [
         re.sub(r"^- ", "", line.strip())
         for line in message.splitlines()

@@ -266,7 +266,7 @@ def test_a_published_argument_has_its_default_and_acts_where_it_should(row, reci
 
 def test_the_device_type_is_the_trainers_accelerator(recipe):
     assert signature(Trainer, "accelerator") == "auto"
-    with pytest.raises(ConfigError, match="CUDA|cuda|MPS|mps"):
+    with pytest.raises(ConfigError, match=r"MPSAccelerator"):
         RunCLI(["--config", str(recipe), "--trainer.accelerator", "mps"])
 
 
