@@ -54,7 +54,6 @@ class Backbone(nn.Module):
         self.network = _create(name, tile_size, pretrained=pretrained and weights is None)
         if weights is not None:
             _load(self.network, weights)
-        self.network.to(memory_format=self.memory_format)
         statistics = resolve_model_data_config(self.network)  # type: ignore[no-untyped-call]
         for key in ("mean", "std"):
             # Not in the state dict: they belong to the network's name, not to what was learned.
