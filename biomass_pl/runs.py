@@ -185,17 +185,18 @@ def join_run(path: Path, start: RunStart) -> Run:
     Raises:
         RunError: The folder holds something else, or a run with other data, folds or settings.
     """
-    if path.is_dir() and any(path.iterdir()) and not (path / FOLDS_CSV).is_file():
+    # Jobs that start together write the record first, under a name with a dot until it is whole.
+    if any(not file.name.startswith(".") for file in path.glob("*")) and not (path / _RECORD).is_file():
         raise RunError(f"{path} holds something that is no run. Name a new folder.")
+    write_json_once(start.record(), path / _RECORD)
+    run = Run(path)
+    if run.record()["data"] != start.fingerprint:
+        raise RunError(f"{path} was made from other labels or folds. Name a new folder.")
     for name, text in start.files.items():
         target = path / name
         if target.is_file() and target.read_text(encoding="utf-8") != text:
             raise RunError(f"{target} says something else: the run in {path} is another one. Name a new folder.")
         write_text(text, target)
-    write_json_once(start.record(), path / _RECORD)
-    run = Run(path)
-    if run.record()["data"] != start.fingerprint:
-        raise RunError(f"{path} was made from other labels or folds. Name a new folder.")
     return run
 
 

@@ -1,6 +1,8 @@
 """What the data of every system offers to the cross-validation: photos, folds, loaders."""
 
 import abc
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from biomass_pl.errors import ConfigError
+
+_LONGEST_TEMPORARY_FOLDER = 71
+"""Bytes: a socket's path has at most 103 on macOS, of which /pymp-xxxxxxxx/listener-xxxxxxxx takes 32."""
 
 Split = Literal["validation", "test", "images"]
 """What is predicted: the held-out photos of the fold, the test table, or any photos."""
@@ -73,13 +78,15 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         seed: Seed of folds, order and augmentation.
 
     Raises:
-        ConfigError: A number is too small.
+        ConfigError: A number is too small, or the folder for temporary files is unfit for workers.
     """
 
     def __init__(self, *, root: Path, batch_size: int, num_workers: int, prefetch_factor: int, seed: int) -> None:
         super().__init__()
         require_at_least(1, batch_size=batch_size, prefetch_factor=prefetch_factor)
         require_at_least(0, num_workers=num_workers)
+        if num_workers > 0:
+            _check_socket_path()
         self.root = root
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -164,6 +171,21 @@ def require_at_least(least: int, **settings: int) -> None:
     for name, number in settings.items():
         if number < least:
             raise ConfigError(f"data.{name} is {number}; give {least} or more.")
+
+
+def _check_socket_path() -> None:
+    """Workers hand batches over through sockets beside the temporary files; with a longer path they wait for ever.
+
+    Raises:
+        ConfigError: The folder for temporary files has too long a name.
+    """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > _LONGEST_TEMPORARY_FOLDER:
+        raise ConfigError(
+            f"The folder for temporary files, {folder}, has too long a name for data.num_workers above 0. Name one of "
+            f"at most {_LONGEST_TEMPORARY_FOLDER} characters in the environment variable TMPDIR, or set "
+            "data.num_workers: 0."
+        )
 
 
 def _use_one_thread(worker: int) -> None:

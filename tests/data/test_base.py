@@ -1,5 +1,6 @@
 """The order of items, and the loader that every system's data uses."""
 
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -163,3 +164,13 @@ def test_the_trainer_tells_the_sampler_every_epoch(tmp_path):
     trainer.fit(recorder, train_dataloaders=photos().loader(Keys(), 6, shuffle=True))
     sampler = EpochSampler(length=6, shuffle=True, seed=3)
     assert recorder.seen == [(epoch, index) for epoch in range(3) for index, _ in order_of(sampler, epoch)]
+
+
+def test_workers_that_could_not_hand_over_their_batches_are_refused(tmp_path, monkeypatch):
+    """Their sockets' paths would be too long, and training would wait for ever."""
+    folder = tmp_path / ("long" * 20)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    settings = {"root": tmp_path, "batch_size": 1, "prefetch_factor": 2, "seed": 0}
+    with pytest.raises(ConfigError, match="TMPDIR"):
+        Photos(num_workers=1, **settings)
+    assert Photos(num_workers=0, **settings).num_workers == 0
