@@ -104,14 +104,23 @@ def make_optimizer(
     head: Iterable[Parameter],
     config: OptimConfig,
     length: TrainingLength,
+    fused: bool = False,
 ) -> tuple[AdamW, LambdaLR]:
-    """The optimizer with its groups `backbone` and `head`, and their rates per step."""
+    """The optimizer with its groups `backbone` and `head`, and their rates per step.
+
+    Args:
+        backbone: Weights of the backbone.
+        head: All other weights.
+        config: The rates.
+        length: How long training lasts.
+        fused: Whether one kernel updates all weights, which is faster where PyTorch has one.
+    """
     # A group's rate is 1 times what its function gives.
     groups: list[dict[str, Any]] = [
         {"params": list(backbone), "name": "backbone"},
         {"params": list(head), "name": "head"},
     ]
-    optimizer = AdamW(groups, lr=1.0, weight_decay=config.weight_decay)
+    optimizer = AdamW(groups, lr=1.0, weight_decay=config.weight_decay, fused=fused)
     rates: list[Callable[[int], float]] = [
         partial(rate, config=config, length=length) for rate in (backbone_rate, head_rate)
     ]

@@ -12,10 +12,10 @@ Key = tuple[int, ...]
 
 # Hue in degrees, saturation and value that a photo's materials have at least and at most. The ranges overlap, and the
 # camera tints them: an absolute colour does not tell the materials apart, their contrast and shapes do.
-SOIL_COLOURS = ((14, 0.10, 0.18), (44, 0.50, 0.52))
-GRASS_COLOURS = ((68, 0.36, 0.53), (108, 0.68, 0.78))
-STRAW_COLOURS = ((29, 0.18, 0.66), (53, 0.50, 0.94))
-CLOVER_COLOURS = ((76, 0.36, 0.53), (117, 0.68, 0.80))
+SOIL_COLOURS = ((0, 0.05, 0.22), (60, 0.55, 0.34))
+GRASS_COLOURS = ((60, 0.30, 0.58), (125, 0.75, 0.70))
+STRAW_COLOURS = ((29, 0.18, 0.74), (53, 0.50, 0.88))
+CLOVER_COLOURS = ((66, 0.30, 0.58), (130, 0.75, 0.72))
 
 # The competition's quadrat in mm. A photo shows it 2:1, so pixels are not square on the ground.
 QUADRAT_MM = (700.0, 300.0)
@@ -30,7 +30,7 @@ SIZE_SPREAD_LEAF = 0.30
 # of their mass in stems and under other leaves, so that cover alone, and with it mean colour, does not give grams away.
 CLOVER_MM2_PER_G = 13_000.0
 REFERENCE_HEIGHT_CM = 5.0
-HIDING_POWER = 0.5
+HIDING_POWER = 0.9
 
 LAYERS = 4
 # How far a layer's shadow falls beside it.
@@ -75,9 +75,9 @@ class BladeHabit:
     hue_spread: float
 
 
-GRASS = BladeHabit(9_000.0, (12.0, 13.0), (4.6, 1.8), 0.9, bend=0.25, depth=(2.2, 1.6), hue_spread=8.0)
+GRASS = BladeHabit(9_000.0, (4.0, 15.0), (5.2, 1.2), 0.9, bend=0.25, depth=(2.2, 1.6), hue_spread=8.0)
 # Dead leaves and stems are thinner and straighter, and lie lower.
-STRAW = BladeHabit(6_500.0, (15.0, 13.0), (3.2, 1.5), 0.8, bend=0.08, depth=(1.5, 2.2), hue_spread=7.0)
+STRAW = BladeHabit(6_500.0, (6.0, 15.0), (3.8, 1.1), 0.8, bend=0.08, depth=(1.5, 2.2), hue_spread=7.0)
 # Length of the blades of GRASS and STRAW that have the width given there, and the longest.
 USUAL_BLADE_MM, LONGEST_BLADE_MM = 75.0, 330.0
 
@@ -247,7 +247,7 @@ def _leaflet() -> tuple[Floats, Floats]:
 
 def _clover(pasture: Pasture, colour: Floats, rng: np.random.Generator) -> Shapes:
     """Trefoils: three leaflets, each with the pale V of clover."""
-    size = min(6.5 + 1.4 * pasture.height_cm, 26) * np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
+    size = min(4.0 + 2.0 * pasture.height_cm, 36) * np.exp(rng.normal(0, SIZE_SPREAD_PHOTO))
     area = _shown_mm2(pasture.clover_g, CLOVER_MM2_PER_G, pasture.height_cm)
     count = round(area / (3 * LEAFLET_FILL * size**2))
     patches = rng.uniform(0, QUADRAT_MM, (int(rng.integers(6, 40)), 2))

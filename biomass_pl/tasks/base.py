@@ -112,8 +112,14 @@ class BaseTask(LightningModule, abc.ABC):
             head=[parameter for parameter in self.parameters() if id(parameter) not in in_backbone],
             config=self.optim,
             length=self._training_length(),
+            fused=self._can_fuse(),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _can_fuse(self) -> bool:
+        # A fused step undoes the scale of the gradients itself; Lightning cannot clip them then.
+        scales_gradients = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return self.device.type in ("cpu", "cuda", "mps") and not scales_gradients
 
     def _training_length(self) -> TrainingLength:
         epochs = self.trainer.max_epochs or 0
