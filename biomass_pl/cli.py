@@ -26,6 +26,8 @@ usage: biomass COMMAND [options]
 commands:
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
+  bench     time a recipe on this machine, before it runs for hours
+  bank      show or prune the features that frozen backbones have computed
   sample    render a labelled pasture to try things on
 
 first steps:
@@ -73,12 +75,18 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"biomass {__version__}")  # noqa: T201
     elif command == "sample":
         commands.sample(rest)
+    elif command == "bank":
+        commands.bank(rest)
+    elif command == "bench":
+        _bench(rest)
     elif command == "fit":
         _fit(rest)
     elif command == "predict":
         _predict(rest)
     else:
-        raise ConfigError(f"There is no command '{command}'. Choose fit, predict or sample; see biomass --help.")
+        raise ConfigError(
+            f"There is no command '{command}'. Choose fit, predict, bench, bank or sample; see biomass --help."
+        )
 
 
 def _fit(arguments: list[str]) -> None:
@@ -136,6 +144,18 @@ def _predict(arguments: list[str]) -> None:
 
     with quiet_libraries():
         predict(PredictOptions(**vars(options)), rest)
+
+
+def _bench(arguments: list[str]) -> None:
+    parser = _parser("bench", "Time a recipe on this machine: loading, steps by part, memory, the whole run.")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to time (default: 10)")
+    parser.add_argument("--out", type=Path, help="JSON file (default: lightning_logs/NAME/bench.json)")
+    options, rest = _parse(parser, arguments)
+    from biomass_pl.harness.bench import bench
+    from biomass_pl.harness.messages import quiet_libraries
+
+    with quiet_libraries():
+        bench(rest, steps=options.steps, out=options.out)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -24,7 +24,7 @@ ALLOWED = {
     "losses": set(),
     "metrics": set(),
     "tasks": {"models", "losses", "metrics", "optim"},
-    "callbacks": {"models", "runs", "optim"},
+    "callbacks": {"models", "runs", "optim", "data.bank"},
     "evaluation": {"metrics", "data.folds", "runs"},
     "harness": {"tasks", "data", "callbacks", "evaluation", "runs", "losses", "optim"},
 }

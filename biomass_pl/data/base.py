@@ -1,6 +1,7 @@
 """What the data of every system offers to the cross-validation: photos, folds, loaders."""
 
 import abc
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from biomass_pl.data.bank import BankedFeatures
 from biomass_pl.errors import ConfigError
 
 _LONGEST_TEMPORARY_FOLDER = 71
@@ -92,6 +94,7 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor
         self.seed = seed
+        self.banked: BankedFeatures | None = None
         self.fold = 0
         self.folds = pd.Series(dtype=int)
 
@@ -150,15 +153,19 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             shuffle: Whether each epoch has another order.
             shared: Whether the processes of a training share the items out.
         """
+        # Features are read faster than a worker could hand them over.
+        only_features = self.banked is not None and self.banked.epochs == math.inf
+        workers = 0 if only_features else self.num_workers
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=EpochSampler(length=length, shuffle=shuffle, seed=self.seed, shared=shared),
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor if self.num_workers > 0 else None,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            prefetch_factor=self.prefetch_factor if workers > 0 else None,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
             # Workers share the cores; threads of their own would only get in each other's way.
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=use_one_thread,
         )
 
 
@@ -188,5 +195,6 @@ def _check_socket_path() -> None:
         )
 
 
-def _use_one_thread(worker: int) -> None:
+def use_one_thread(worker: int) -> None:
+    """Keeps the threads of a worker process to one."""
     cv2.setNumThreads(0)

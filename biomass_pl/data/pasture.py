@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from biomass_pl.data.base import FoldDataModule, Split, require_at_least
+from biomass_pl.data.bank import PLAIN_VIEW, BankedFeatures, FeatureBank
+from biomass_pl.data.base import FoldDataModule, Split, require_at_least, use_one_thread
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.folds import Strategy, make_folds, read_folds
 from biomass_pl.data.mixing import MixingConfig
-from biomass_pl.data.pasture_dataset import PastureDataset, PasturePhoto
+from biomass_pl.data.pasture_dataset import PastureDataset, PasturePhoto, ViewDataset
 from biomass_pl.data.photos import check_photos
 from biomass_pl.data.sample import render_sample
 from biomass_pl.data.tables import METADATA, class_codes, read_labels, read_test_photos, warn_about_labels
@@ -37,24 +39,24 @@ class PastureDataModule(FoldDataModule):
         root: Data folder.
         render_sample: Photos of the rendered sample that is put into `root` when `root` does not exist; 0: none.
         num_folds: Number of cross-validation folds.
-        cv_strategy: How photos are kept together: by month, date, site (State and date), or not at all; group_date
-            unless fold_csv is given.
+        cv_strategy: How photos are kept together, by month, date, site or not at all; by default group_date.
         fold_csv: CSV file with the columns sample_id_prefix and fold; takes the place of cv_strategy.
         grid: Rows and columns of tiles cut from each half of a photo.
         tile_size: Side of a tile in pixels; what the backbone is built for.
-        view_size: Side to which each half is shrunk before its tiles are cut and enlarged again; none cuts them
-            from native pixels.
-        aug_prob: Base probability of each random change of a training photo, 0 to 1.
+        view_size: Side to which each half is shrunk before its tiles are cut; none keeps native pixels.
+        aug_prob: Base probability of each random change, 0 to 1.
         stereo_correct_aug: Draw colour changes for each half on its own, so that equal noise links nothing.
         stereo_swap_prob: Probability of swapping the halves of a training photo, 0 to 1.
-        mixup_prob: Probability of blending a training photo with one of the same State, month and species group,
-            0 to 1.
+        mixup_prob: Probability of blending a training photo with one of the same State, month and species group.
         mixup_alpha: How evenly they are blended: below 1 one of them dominates, above 1 they come near halves.
         cutmix_prob: Probability of pasting a box of such a photo instead, 0 to 1.
         cutmix_alpha: As mixup_alpha, for the area of the box.
         cache_images: Decode each photo once, into a temporary file that all workers read.
+        bank_views: Changed views per training photo kept as features while the backbone is frozen; 0: pixels.
+        bank_dir: Folder of these features, shared by folds and later runs.
+        bank_limit_gb: Gigabytes that the folder may take.
         batch_size: Photos per step on each device.
-        num_workers: Processes that load photos; 0 loads in the main process.
+        num_workers: Processes that load photos; 0: the main process.
         prefetch_factor: Batches that each worker prepares ahead.
         seed: Seed of folds, order and augmentation; set by seed_everything.
 
@@ -81,6 +83,9 @@ class PastureDataModule(FoldDataModule):
         cutmix_prob: float = 0.0,
         cutmix_alpha: float = 1.0,
         cache_images: bool = False,
+        bank_views: int = 0,
+        bank_dir: Path = Path("lightning_logs/feature_bank"),
+        bank_limit_gb: float = 20.0,
         batch_size: int = 8,
         num_workers: int = 4,
         prefetch_factor: int = 4,
@@ -92,7 +97,8 @@ class PastureDataModule(FoldDataModule):
         _require_probabilities(
             aug_prob=aug_prob, stereo_swap_prob=stereo_swap_prob, mixup_prob=mixup_prob, cutmix_prob=cutmix_prob
         )
-        _require_positive(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+        _require_positive(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, bank_limit_gb=bank_limit_gb)
+        require_at_least(0, bank_views=bank_views)
         require_at_least(1, grid=min(grid), tile_size=tile_size, view_size=1 if view_size is None else view_size)
         if fold_csv is not None and cv_strategy is not None:
             raise ConfigError(
@@ -109,6 +115,13 @@ class PastureDataModule(FoldDataModule):
         self.mixing = MixingConfig(
             mixup_prob=mixup_prob, mixup_alpha=mixup_alpha, cutmix_prob=cutmix_prob, cutmix_alpha=cutmix_alpha
         )
+        if bank_views > 0 and self.mixing.is_on:
+            raise ConfigError(
+                "data.mixup_prob and data.cutmix_prob mix pixels, which the feature bank does not keep. "
+                "Set them to 0, or data.bank_views to 0."
+            )
+        if bank_views > 0:
+            self.banked = BankedFeatures(bank=FeatureBank(folder=bank_dir, limit_gb=bank_limit_gb), views=bank_views)
         self.geometry = TileGeometry(grid=grid, tile_size=tile_size, view_size=view_size)
         self.plain_transform = PlainTransform(geometry=self.geometry)
         self.training_transform = TrainingTransform(
@@ -188,21 +201,66 @@ class PastureDataModule(FoldDataModule):
             seed=self.seed,
             mixing=self.mixing if self.mixing.is_on else None,
             cache=self._cache,
+            banked=self.banked,
+            drawn_views=True,
         )
         return self.loader(dataset, len(dataset), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out photos of the fold, as they are."""
         photos = self._labelled_photos(held_out=True)
-        dataset = PastureDataset(photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache)
+        dataset = PastureDataset(
+            photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache, banked=self.banked
+        )
         return self.loader(dataset, len(dataset))
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """What `select` chose."""
         dataset = PastureDataset(
-            photos=self._selected, transform=self.plain_transform, seed=self.seed, flips=self._flips
+            photos=self._selected,
+            transform=self.plain_transform,
+            seed=self.seed,
+            flips=self._flips,
+            banked=None if self._flips else self.banked,
         )
         return self.loader(dataset, len(dataset), shared=False)
+
+    def view_description(self) -> dict[str, Any]:
+        """What the views of a photo depend on beside its pixels; values that JSON can hold."""
+        return {"geometry": asdict(self.geometry), "augmentation": asdict(self.training_transform.config)}
+
+    def view_shape(self) -> tuple[int, int]:
+        """Views of a photo's pair and tiles of each."""
+        return 2, math.prod(self.grid)
+
+    def wanted_views(self, *, training: bool) -> dict[Path, list[int]]:
+        """The views whose features a fold reads: all of its training photos, the plain one of the others.
+
+        Args:
+            training: For a training; otherwise for the prediction of what was selected.
+        """
+        if not training:
+            return {photo.path: [PLAIN_VIEW] for photo in self._selected}
+        drawn = self.banked.views if self.banked is not None else 0
+        train, held_out = (self._labelled_photos(held_out=held_out) for held_out in (False, True))
+        views = {photo.path: list(range(PLAIN_VIEW, drawn + 1)) for photo in train}
+        return views | {photo.path: [PLAIN_VIEW] for photo in held_out}
+
+    def view_loader(self, views: dict[str, list[int]]) -> DataLoader[Any]:
+        """Pixels of the views that the bank lacks: name of the photo, views, tiles (views, 2, T, 3, S, S).
+
+        Args:
+            views: Wanted views by the name of the photo in the bank.
+        """
+        keys = self.banked.keys if self.banked is not None else {}
+        dataset = ViewDataset(
+            photos={key: path for path, key in keys.items()},
+            views=views,
+            plain_transform=self.plain_transform,
+            training_transform=self.training_transform,
+            cache=self._cache,
+        )
+        return DataLoader(dataset, batch_size=None, num_workers=self.num_workers, worker_init_fn=use_one_thread)
 
     @cached_property
     def _cache(self) -> PhotoCache | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from biomass_pl.data.bank import PLAIN_VIEW, BankedFeatures, view_generator
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.mixing import MixingConfig, Partners, draw_mix
 from biomass_pl.data.photos import read_photo
@@ -47,6 +48,8 @@ class PastureDataset(Dataset[dict[str, Any]]):
         flips: Yield each photo three times: as it is, flipped left-right, flipped top-bottom.
         mixing: How photos are mixed with each other; none leaves them alone.
         cache: Where the photos lie decoded; none reads their files.
+        banked: Features that some epochs read instead of pixels.
+        drawn_views: Whether these epochs draw among all views of a photo, or take the plain one.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class PastureDataset(Dataset[dict[str, Any]]):
         flips: bool = False,
         mixing: MixingConfig | None = None,
         cache: PhotoCache | None = None,
+        banked: BankedFeatures | None = None,
+        drawn_views: bool = False,
     ) -> None:
         self.photos = photos
         self.transform = transform
@@ -65,6 +70,8 @@ class PastureDataset(Dataset[dict[str, Any]]):
         self.flip_axes = _FLIP_AXES if flips else _FLIP_AXES[:1]
         self.mixing = mixing
         self.cache = cache
+        self.banked = banked
+        self.drawn_views = drawn_views
         classes = [[int(photo.labels[name]) for name in _ALIKE] for photo in photos] if mixing else []
         self._partners = Partners(np.array(classes))
         self._last_read: tuple[Path, np.ndarray] | None = None
@@ -73,11 +80,15 @@ class PastureDataset(Dataset[dict[str, Any]]):
         return len(self.photos) * len(self.flip_axes)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The item for (index, epoch): `id`, `tiles` uint8 (2, T, 3, S, S), and the labels."""
+        """The item for (index, epoch): `id`, `tiles` uint8 (2, T, 3, S, S) or `features` (2, T, D), and the labels."""
         index, epoch = key
         position, flip = divmod(index, len(self.flip_axes))
         photo = self.photos[position]
         rng = np.random.default_rng([self.seed, epoch, zlib.crc32(photo.image_id.encode())])
+        if self.banked is not None and self.banked.serves(epoch):
+            view = int(rng.integers(self.banked.views + 1)) if self.drawn_views else PLAIN_VIEW
+            features = torch.tensor(self.banked.read(photo.path, view))
+            return {"id": photo.image_id, "features": features, **photo.labels}
         views = self.transform(self._read(photo.path), rng)
         labels = photo.labels
         if self.mixing is not None:
@@ -108,3 +119,49 @@ class PastureDataset(Dataset[dict[str, Any]]):
         if self._last_read is None or self._last_read[0] != path:
             self._last_read = path, read_photo(path, at_least=self.transform.geometry.decode_size)
         return self._last_read[1]
+
+
+class ViewDataset(Dataset[tuple[str, list[int], torch.Tensor]]):
+    """Views of photos that the feature bank lacks, each with the names of its photo and view.
+
+    Args:
+        photos: File of each photo, by its name in the bank.
+        views: The views that are wanted of each.
+        plain_transform: Makes the plain view.
+        training_transform: Makes the others.
+        cache: Where the photos lie decoded; none reads their files.
+    """
+
+    def __init__(
+        self,
+        *,
+        photos: dict[str, Path],
+        views: dict[str, list[int]],
+        plain_transform: PlainTransform,
+        training_transform: TrainingTransform,
+        cache: PhotoCache | None = None,
+    ) -> None:
+        self.photos = photos
+        self.views = list(views.items())
+        self.plain_transform = plain_transform
+        self.training_transform = training_transform
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> tuple[str, list[int], torch.Tensor]:
+        """Name of a photo, its wanted views, and their tiles, uint8 (views, 2, T, 3, S, S)."""
+        key, wanted = self.views[index]
+        path = self.photos[key]
+        geometry = self.plain_transform.geometry
+        photo = read_photo(path, at_least=geometry.decode_size) if self.cache is None else self.cache.read(path)
+        tiles = [
+            geometry.cut(
+                (self.plain_transform if view == PLAIN_VIEW else self.training_transform)(
+                    photo, view_generator(key, view)
+                )
+            )
+            for view in wanted
+        ]
+        return key, wanted, torch.stack(tiles)

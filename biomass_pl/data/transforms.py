@@ -56,12 +56,13 @@ class TileGeometry:
 
     @property
     def decode_size(self) -> tuple[int, int]:
-        """Height and width in pixels of a photo whose random crops need no enlarging.
+        """Height and width in pixels of a photo whose smallest random crops need hardly be enlarged.
 
         Training and validation share it, and with it the decoded photos.
         """
         height, width = self.view_shape
-        side = SMALLEST_CROP**0.5
+        # A hundredth more than none lets 2000 x 1000 pixels be decoded at half scale for tiles of 224.
+        side = SMALLEST_CROP**0.5 * 1.01
         return round(height / side), round(2 * width / side)
 
     def cut(self, views: np.ndarray) -> torch.Tensor:

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from biomass_pl.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
 from biomass_pl.callbacks.epochs import EpochTable
+from biomass_pl.callbacks.feature_bank import FeatureBankFill, check_bank
 from biomass_pl.callbacks.freeze import BackboneFreeze
 from biomass_pl.callbacks.reseed import ReseedEveryEpoch
 from biomass_pl.data.folds import read_folds
@@ -73,6 +74,7 @@ class FitCLI(RunCLI):
         settings = {
             "callbacks": [
                 *self.configured_callbacks(),
+                FeatureBankFill(),
                 ReseedEveryEpoch(seed=self.datamodule.seed),
                 table,
                 BestCheckpoint(folder=self.run.checkpoints(self.fold), monitor=self.model.monitor),
@@ -173,6 +175,8 @@ def _new_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, list[i
     asked = _asked_folds(options, folds)
     _check_together(cli, folds, asked)
     cli.model.configure_model()
+    if cli.datamodule.banked is not None:
+        check_bank(cli.model, cli.datamodule)
     # A shared run is complete when all folds are, whichever job trains them.
     start = RunStart(
         name=options.name or config_name(arguments),
@@ -196,9 +200,14 @@ def _check_together(cli: RunCLI, folds: pd.Series, asked: list[int]) -> None:
     Raises:
         ConfigError: There is one.
     """
-    for callback in cli.configured_callbacks():
-        if isinstance(callback, BackboneFreeze):
-            callback.check(cli.trainer)
+    freezes = [callback for callback in cli.configured_callbacks() if isinstance(callback, BackboneFreeze)]
+    for freeze in freezes:
+        freeze.check(cli.trainer)
+    if cli.datamodule.banked is not None and not freezes:
+        raise ConfigError(
+            "data.bank_views keeps the features of a frozen backbone, and nothing freezes it. Add the callback "
+            "BackboneFreeze, or set data.bank_views to 0."
+        )
     fewest = len(folds) - int(folds.value_counts().max())
     if cli.datamodule.batch_size > fewest:
         raise ConfigError(

@@ -22,7 +22,7 @@ _TRAINER = {
     "accumulate_grad_batches": "batches per optimizer step",
     "gradient_clip_val": "largest norm of the gradient",
     "callbacks": "list of callbacks, such as EarlyStopping and BackboneFreeze",
-    "default_root_dir": "where lightning_logs/ is made; the working folder unless given",
+    "default_root_dir": "where lightning_logs/ is made",
 }
 """The settings of Lightning's trainer that matter most here; it has some forty more."""
 

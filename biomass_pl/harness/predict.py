@@ -10,6 +10,7 @@ import pandas as pd
 from lightning.pytorch import Trainer
 from rich.console import Console
 
+from biomass_pl.callbacks.feature_bank import FeatureBankFill
 from biomass_pl.callbacks.oof import PredictionTable
 from biomass_pl.data.folds import read_folds
 from biomass_pl.data.photos import find_photos
@@ -72,7 +73,7 @@ class PredictCLI(RunCLI):
         """A trainer that writes nothing and collects the predictions."""
         self.predictions = PredictionTable()
         return super().instantiate_trainer(
-            callbacks=[*self.configured_callbacks(), self.predictions],
+            callbacks=[*self.configured_callbacks(), FeatureBankFill(), self.predictions],
             logger=False,
             enable_checkpointing=False,
             **settings,

@@ -1,6 +1,7 @@
 """Any timm network as a feature extractor for tiles."""
 
 import difflib
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from timm.data.config import resolve_model_data_config
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from biomass_pl.errors import ConfigError, WeightsError
 
@@ -27,6 +29,7 @@ class Backbone(nn.Module):
         pretrained: Fetch timm's weights for this name.
         weights: Local weights file (safetensors or a state dict), used instead of timm's.
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them.
+        tile_batch: Tiles that go through the network at once; 0 takes all.
 
     Raises:
         ConfigError: No network has this name, or it cannot take tiles of this size.
@@ -44,9 +47,12 @@ class Backbone(nn.Module):
         pretrained: bool = False,
         weights: Path | None = None,
         grad_checkpointing: bool = False,
+        tile_batch: int = 0,
     ) -> None:
         super().__init__()
+        self.name = name
         self.tile_size = tile_size
+        self.tile_batch = tile_batch
         # Convolutions run faster with the channels last; ViTs, of a fixed input size, have but one.
         config = get_pretrained_cfg(name, allow_unregistered=True) if _is_known(name) else None
         fixed = config is not None and config.fixed_input_size
@@ -71,10 +77,31 @@ class Backbone(nn.Module):
         Returns:
             Features (..., num_features).
         """
-        pixels = tiles.flatten(end_dim=-4).to(self.mean.dtype)
+        flat = tiles.flatten(end_dim=-4)
+        parts = torch.split(flat, self.tile_batch) if self.tile_batch else (flat,)
+        if len(parts) > 1 and torch.is_grad_enabled() and self._learns():
+            # What a part keeps for the backward pass would add up to what all tiles keep at once.
+            features = [checkpoint(self._encode, part, use_reentrant=False) for part in parts]
+        else:
+            features = [self._encode(part) for part in parts]
+        return torch.cat(features).reshape(*tiles.shape[:-3], -1)
+
+    def fingerprint(self) -> str:
+        """Names the network and its weights: equal for equal features, whatever trained them."""
+        digest = hashlib.sha256(f"{self.name} {self.tile_size}".encode())
+        for name, tensor in [*self.state_dict().items(), ("mean", self.mean), ("std", self.std)]:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _encode(self, tiles: Tensor) -> Tensor:
+        pixels = tiles.to(self.mean.dtype)
         normalised = ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
         features: Tensor = self.network(normalised)
-        return features.reshape(*tiles.shape[:-3], -1)
+        return features
+
+    def _learns(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.parameters())
 
 
 def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:

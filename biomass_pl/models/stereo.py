@@ -100,10 +100,5 @@ class StereoNetwork(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Predicts grams (B, 5), float32, from tiles."""
-        grams: Tensor = self.head(self.encode(tiles))
+        grams: Tensor = self.head(self.fusion(self.backbone(tiles)))
         return grams
-
-    def encode(self, tiles: Tensor) -> Tensor:
-        """One vector per photo (B, hidden) from tiles."""
-        fused: Tensor = self.fusion(self.backbone(tiles))
-        return fused

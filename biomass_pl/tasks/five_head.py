@@ -136,7 +136,7 @@ class FiveHead(PastureTask):
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Losses of the network's own grams; outside training the prediction is corrected."""
-        hidden = self.network.encode(batch["tiles"])
+        hidden = self.encode(batch)
         raw = self.network.head(hidden)
         logits = self.auxiliary_heads(hidden)
         losses: dict[str, Tensor] = self.loss(raw, batch["target"], log_target=self.log_target)
@@ -148,7 +148,7 @@ class FiveHead(PastureTask):
 
     def predict_grams(self, batch: dict[str, Any]) -> Tensor:
         """Corrected grams (B, 5)."""
-        hidden = self.network.encode(batch["tiles"])
+        hidden = self.encode(batch)
         return self._correct(self.network.head(hidden), self.auxiliary_heads(hidden))
 
     def update_scores(self, output: StepOutput, batch: dict[str, Any]) -> None:

@@ -28,11 +28,13 @@ class PastureTask(BaseTask):
         tile_size: Side of a tile in pixels; set by data.tile_size.
         hidden_ratio: Hidden length as a share of the joined features of both views.
         dropout: Dropout rate of the head, 0 to 1.
-        film: Condition each view's features on the other's.
-        attention_pool: Weigh tiles by attention; otherwise all count the same.
+        film: Condition each view on the other.
+        attention_pool: Weigh tiles by attention, not equally.
+        tile_batch: Tiles that the backbone takes at once, for small memories; 0 takes all.
+        compile: Compile the backbone with torch.compile: slow to start, then faster on a GPU.
         grad_checkpointing: Compute activations again in the backward pass: less memory, a fifth more time.
         log_target: Compare log1p(grams) in the loss, so that small amounts count as much as large ones.
-        loss: The loss; none chooses the published one of the model.
+        loss: The loss; none: the model's published one.
         optim: Rates of the optimizer.
     """
 
@@ -50,6 +52,8 @@ class PastureTask(BaseTask):
         dropout: float = 0.2,
         film: bool = True,
         attention_pool: bool = True,
+        tile_batch: int = 0,
+        compile: bool = False,
         grad_checkpointing: bool = False,
         log_target: bool = False,
         loss: PastureLoss | None = None,
@@ -70,6 +74,10 @@ class PastureTask(BaseTask):
         self.dropout = dropout
         self.film = film
         self.attention_pool = attention_pool
+        if tile_batch < 0:
+            raise ConfigError(f"model.tile_batch is {tile_batch}; give 0 (all tiles at once) or more.")
+        self.tile_batch = tile_batch
+        self.compile_backbone = compile
         self.grad_checkpointing = grad_checkpointing
         self.log_target = log_target
         self.loss = loss or self.published_loss()
@@ -93,7 +101,10 @@ class PastureTask(BaseTask):
             pretrained=self.pretrained,
             weights=self.backbone_weights,
             grad_checkpointing=self.grad_checkpointing,
+            tile_batch=self.tile_batch,
         )
+        if self.compile_backbone:
+            backbone.network.compile()  # in place: weights keep their names
         if self.frozen_epochs == "all":
             # Before several processes wrap the network: none of them then waits for gradients that never come.
             backbone.requires_grad_(False)
@@ -118,7 +129,7 @@ class PastureTask(BaseTask):
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Losses and grams of a labelled batch."""
-        prediction = self.network(batch["tiles"])
+        prediction = self.network.head(self.encode(batch))
         losses = self.loss(prediction, batch["target"], log_target=self.log_target)
         return StepOutput(losses=losses, prediction=prediction)
 
@@ -138,8 +149,14 @@ class PastureTask(BaseTask):
 
     def predict_grams(self, batch: dict[str, Any]) -> Tensor:
         """Grams (B, 5)."""
-        grams: Tensor = self.network(batch["tiles"])
+        grams: Tensor = self.network.head(self.encode(batch))
         return grams
+
+    def encode(self, batch: dict[str, Any]) -> Tensor:
+        """One vector per photo (B, hidden), from its tiles or from what a frozen backbone made of them."""
+        features = batch["features"] if "features" in batch else self.network.backbone(batch["tiles"])
+        vectors: Tensor = self.network.fusion(features)
+        return vectors
 
 
 class HierarchicalRatio(PastureTask):

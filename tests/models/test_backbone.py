@@ -254,3 +254,46 @@ def test_pretrained_weights_without_a_network_name_the_two_ways_on(name, tmp_pat
         Backbone(name=name, tile_size=SIZE, pretrained=True, weights=None)
     message = str(caught.value)
     assert name in message and "model.pretrained: false" in message and "model.backbone_weights" in message
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_tiles_in_batches_give_the_features_and_gradients_of_all_at_once(learns):
+    tiles = torch.randint(0, 256, (2, 2, 3, 3, 32, 32), dtype=torch.uint8)
+    torch.manual_seed(0)
+    whole = Backbone(name="test_vit.r160_in1k", tile_size=32)
+    parts = Backbone(name="test_vit.r160_in1k", tile_size=32, tile_batch=5)
+    parts.load_state_dict(whole.state_dict())
+    for backbone in (whole, parts):
+        backbone.requires_grad_(learns)
+    expected, found = whole(tiles), parts(tiles)
+    assert found.shape == (2, 2, 3, whole.num_features)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    if not learns:
+        assert not found.requires_grad
+        return
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    for (name, weight), other in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, weight.grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_fingerprint_tells_networks_weights_and_sizes_apart():
+    def build(name="test_vit.r160_in1k", size=32, seed=0):
+        torch.manual_seed(seed)
+        return Backbone(name=name, tile_size=size)
+
+    first = build()
+    assert build().fingerprint() == first.fingerprint()
+    others = [build(seed=1), build(size=64), build(name="test_resnet.r160_in1k")]
+    assert len({first.fingerprint(), *(other.fingerprint() for other in others)}) == 4
+    before = first.fingerprint()
+    with torch.no_grad():
+        next(first.parameters()).flatten()[0] += 1e-3
+    assert first.fingerprint() != before
+
+
+def test_a_compiled_backbone_keeps_the_names_of_its_weights():
+    backbone = Backbone(name="test_vit.r160_in1k", tile_size=32)
+    names = list(backbone.state_dict())
+    backbone.network.compile()
+    assert list(backbone.state_dict()) == names

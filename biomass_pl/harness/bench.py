@@ -1,0 +1,367 @@
+"""`biomass bench`: how fast a recipe runs on this machine, part by part, before it runs for hours."""
+
+import logging
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from biomass_pl.callbacks.freeze import BackboneFreeze
+from biomass_pl.errors import ConfigError
+from biomass_pl.files import write_json
+from biomass_pl.harness.parser import RunCLI, config_name
+from biomass_pl.runs import LOGS
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_STEPS = 3
+"""Steps before the timed ones: memory is allocated, kernels are chosen or compiled."""
+
+_MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
+"""Side of the matrices that tell a device's rate; large enough for it to reach it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTimes:
+    """Median milliseconds of a training step by part.
+
+    Args:
+        load: Waiting for the loader.
+        forward: Copy to the device, forward pass and losses.
+        backward: Backward pass.
+        update: Clipping and optimizer.
+    """
+
+    load: float
+    forward: float
+    backward: float
+    update: float
+
+    @property
+    def total(self) -> float:
+        """The whole step."""
+        return self.load + self.forward + self.backward + self.update
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """One stage of training.
+
+    Args:
+        name: `frozen` or `full`.
+        epochs: Epochs that the recipe trains in this stage.
+        step: Times of a step.
+        train_photos_per_s: Photos per second of training.
+        forward_photos_per_s: Photos per second of validation, loading included.
+        gflops_per_photo: Floating point operations of a training step, in billions per photo.
+        utilisation: Share of the device's matrix rate that a step reaches, loading left out.
+        peak_memory_gb: Most memory that tensors took on a GPU; elsewhere that of the process.
+    """
+
+    name: str
+    epochs: int
+    step: StepTimes
+    train_photos_per_s: float
+    forward_photos_per_s: float
+    gflops_per_photo: float
+    utilisation: float
+    peak_memory_gb: float
+
+
+class StepTimer(Callback):
+    """Notes when each part of a step ends, the device's work included."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[float]] = {"load": [], "forward": [], "backward": [], "update": []}
+        self.validation: list[float] = []
+        self._last = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._last = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """A batch has come."""
+        self._note("load", pl_module)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """The loss is there."""
+        self._note("forward", pl_module)
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The gradients are there."""
+        self._note("backward", pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The weights are new."""
+        self._note("update", pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of validation."""
+        self._last = time.perf_counter()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch is predicted."""
+        _wait_for(pl_module.device)
+        now = time.perf_counter()
+        self.validation.append(len(batch["id"]) / (now - self._last))
+        self._last = now
+
+    def times(self) -> StepTimes:
+        """Medians in milliseconds after the warm-up."""
+        return StepTimes(
+            **{name: 1000 * statistics.median(seconds[WARM_UP_STEPS:]) for name, seconds in self.parts.items()}
+        )
+
+    def _note(self, part: str, pl_module: LightningModule) -> None:
+        _wait_for(pl_module.device)
+        now = time.perf_counter()
+        self.parts[part].append(now - self._last)
+        self._last = now
+
+
+class BenchCLI(RunCLI):
+    """Makes the objects that train a few steps and write nothing.
+
+    Args:
+        arguments: Settings of Lightning's form.
+        frozen: Whether the backbone is frozen.
+        steps: Steps to time.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, frozen: bool, steps: int) -> None:
+        self.frozen = frozen
+        self.steps = steps
+        self.timer = StepTimer()
+        super().__init__([*arguments, "--trainer.devices=1", "--trainer.num_nodes=1"], command="bench")
+
+    def instantiate_trainer(self, **settings: Any) -> Trainer:
+        """A trainer that stops after the steps."""
+        own = {
+            "callbacks": [*([BackboneFreeze(epochs="all")] if self.frozen else []), self.timer],
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "limit_train_batches": WARM_UP_STEPS + self.steps,
+            "limit_val_batches": self.steps,
+            "max_epochs": 1,
+            "use_distributed_sampler": False,
+        }
+        return super().instantiate_trainer(**(own | settings))
+
+
+def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
+    """Times a recipe's loading and steps, prints a table and writes JSON.
+
+    Args:
+        arguments: Settings of Lightning's form.
+        steps: Steps to time in each stage.
+        out: The JSON file; none chooses one under lightning_logs.
+
+    Raises:
+        BiomassError: A setting or the data are wrong.
+    """
+    if steps < 1:
+        raise ConfigError(f"--steps {steps} times nothing. Give 1 or more.")
+    cli = RunCLI(arguments, command="bench")
+    cli.datamodule.check()
+    frozen_epochs, full_epochs = _epochs(cli)
+    photos, folds = len(cli.datamodule.labels()), cli.datamodule.make_folds().nunique()
+    rate = matrix_rate(cli.trainer.strategy.root_device, _matrix_type(cli.trainer))
+    stages = []
+    if frozen_epochs:
+        stages.append(_measure("frozen", frozen_epochs, arguments, steps, rate))
+    if full_epochs:
+        stages.append(_measure("full", full_epochs, arguments, steps, rate))
+    report = {
+        "device": _device_name(cli.trainer.strategy.root_device),
+        "precision": cli.trainer.precision,
+        "matrix_tflops_per_s": rate / 1e12,
+        "loader_photos_per_s": loader_rate(cli, steps),
+        "photos": photos,
+        "folds": folds,
+        "stages": [{**asdict(stage), "step_ms": stage.step.total} for stage in stages],
+        "estimated_seconds": _estimate(stages, photos, folds, cli),
+    }
+    out = out or Path(LOGS) / config_name(arguments) / "bench.json"
+    write_json(report, out)
+    _print(report, stages, out)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Dense matrix products of this type on the device, floating point operations per second."""
+    side = _MATRIX_SIDE.get(device.type, _MATRIX_SIDE["cpu"])
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / _median_seconds(lambda: left @ right, device)
+
+
+def loader_rate(cli: RunCLI, steps: int) -> float:
+    """Training photos per second that the loader alone gives, after its first batch."""
+    data = cli.datamodule
+    data.use_fold(0, data.make_folds())
+    batches = iter(data.train_dataloader())
+    next(batches)
+    started, photos = time.perf_counter(), 0
+    for _ in range(steps):
+        batch = next(batches, None)
+        if batch is None:
+            break
+        photos += len(batch["id"])
+    return photos / (time.perf_counter() - started)
+
+
+def _measure(name: str, epochs: int, arguments: Sequence[str], steps: int, rate: float) -> StageReport:
+    logger.info("Timing %d steps of stage '%s'", steps, name)
+    cli = BenchCLI(arguments, frozen=name == "frozen", steps=steps)
+    cli.datamodule.banked = None  # what the bank saves is part of the estimate; here it is pixels that count
+    cli.datamodule.use_fold(0, cli.datamodule.make_folds())
+    device = cli.trainer.strategy.root_device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    cli.trainer.fit(cli.model, cli.datamodule)
+    times = cli.timer.times()
+    memory = _peak_memory(device)
+    flops = _flops_per_photo(cli, device)
+    batch_size = cli.datamodule.batch_size
+    computing = (times.total - times.load) / 1000
+    return StageReport(
+        name=name,
+        epochs=epochs,
+        step=times,
+        train_photos_per_s=1000 * batch_size / times.total,
+        forward_photos_per_s=statistics.median(cli.timer.validation),
+        gflops_per_photo=flops / 1e9,
+        utilisation=flops * batch_size / computing / rate,
+        peak_memory_gb=memory / 1e9,
+    )
+
+
+def _flops_per_photo(cli: BenchCLI, device: torch.device) -> float:
+    """Operations of a forward and backward pass, counted by torch, per photo."""
+    model = cli.model.to(device).train()
+    model.backbone.train(not cli.frozen)
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    with FlopCounterMode(display=False) as counter:
+        with cli.trainer.precision_plugin.forward_context():
+            loss = torch.stack(list(model.step(batch).losses.values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops() / len(batch["id"]))
+
+
+def _epochs(cli: RunCLI) -> tuple[int, int]:
+    """Frozen epochs and the others."""
+    epochs = cli.trainer.max_epochs or 0
+    for callback in cli.configured_callbacks():
+        if isinstance(callback, BackboneFreeze):
+            frozen = epochs if callback.epochs == "all" else min(epochs, callback.epochs)
+            return frozen, epochs - frozen
+    return 0, epochs
+
+
+def _estimate(stages: Sequence[StageReport], photos: int, folds: int, cli: RunCLI) -> float:
+    """Seconds of all folds and epochs, without early stopping."""
+    held_out = photos / folds
+    seconds = 0.0
+    for stage in stages:
+        if stage.name == "frozen" and cli.datamodule.banked is not None:
+            # The bank is filled once for all folds; epochs that read from it hardly count.
+            views = photos * (1 + cli.datamodule.banked.views)
+            seconds += views / stage.forward_photos_per_s
+            continue
+        epoch = (photos - held_out) / stage.train_photos_per_s + held_out / stage.forward_photos_per_s
+        seconds += folds * stage.epochs * epoch
+    return seconds
+
+
+def _print(report: dict[str, Any], stages: Sequence[StageReport], out: Path) -> None:
+    table = Table(title=f"{report['device']}, {report['precision']}", box=None)
+    table.add_column("")
+    for stage in stages:
+        table.add_column(f"{stage.name}, {stage.epochs} epochs", justify="right")
+    rows: list[tuple[str, Callable[[StageReport], str]]] = [
+        ("training photos/s", lambda stage: f"{stage.train_photos_per_s:.1f}"),
+        ("validation photos/s", lambda stage: f"{stage.forward_photos_per_s:.1f}"),
+        ("ms per step", lambda stage: f"{stage.step.total:.0f}"),
+        ("  waiting for photos", lambda stage: f"{stage.step.load:.0f}"),
+        ("  forward", lambda stage: f"{stage.step.forward:.0f}"),
+        ("  backward", lambda stage: f"{stage.step.backward:.0f}"),
+        ("  update", lambda stage: f"{stage.step.update:.0f}"),
+        ("GFLOP per photo", lambda stage: f"{stage.gflops_per_photo:.1f}"),
+        ("share of the matrix rate", lambda stage: f"{stage.utilisation:.0%}"),
+        ("peak memory, GB", lambda stage: f"{stage.peak_memory_gb:.2f}"),
+    ]
+    for name, text in rows:
+        table.add_row(name, *map(text, stages))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"loader alone: {report['loader_photos_per_s']:.1f} photos/s; matrix rate: "
+        f"{report['matrix_tflops_per_s']:.2f} TFLOP/s"
+    )
+    console.print(
+        f"all {report['folds']} folds: about {_duration(report['estimated_seconds'])}, without early stopping"
+    )
+    console.print(str(out), soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _matrix_type(trainer: Trainer) -> torch.dtype:
+    # On a CPU Lightning maps 16-mixed to bf16.
+    half = torch.float16 if trainer.strategy.root_device.type == "cuda" else torch.bfloat16
+    return {"16-mixed": half, "bf16-mixed": torch.bfloat16}.get(str(trainer.precision), torch.float32)
+
+
+def _median_seconds(compute: Callable[[], object], device: torch.device) -> float:
+    seconds = []
+    for _ in range(WARM_UP_STEPS + 5):
+        started = time.perf_counter()
+        compute()
+        _wait_for(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[WARM_UP_STEPS:])
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} with {torch.get_num_threads()} threads"
