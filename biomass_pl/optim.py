@@ -121,6 +121,9 @@ def make_optimizer(
         {"params": list(head), "name": "head"},
     ]
     optimizer = AdamW(groups, lr=1.0, weight_decay=config.weight_decay, fused=fused)
+    # Says that a step undoes the scale of the gradients itself, whereupon Lightning refuses to clip them. A fused
+    # step is asked for only where nothing scales them.
+    optimizer._step_supports_amp_scaling = False
     rates: list[Callable[[int], float]] = [
         partial(rate, config=config, length=length) for rate in (backbone_rate, head_rate)
     ]

@@ -53,6 +53,8 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
     monkeypatch.chdir(user_folder)
     for command in COMMANDS:
         name, *arguments = shlex.split(command)[1:]
+        if name == "bench":
+            arguments += [*SMALL[: SMALL.index("--folds")], "--steps", "1"]
         if name == "fit" and "--resume" not in arguments:
             arguments += SMALL
         expected = 2 if "--resume" in arguments else 0  # nothing was interrupted here
@@ -62,7 +64,7 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
 
 
 def test_there_are_commands_of_every_kind():
-    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "sample"}
+    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "sample", "bench", "bank"}
 
 
 def test_every_file_and_recipe_named_exists():

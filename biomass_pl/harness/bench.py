@@ -238,6 +238,8 @@ def _measure(name: str, epochs: int, arguments: Sequence[str], steps: int, rate:
     device = cli.trainer.strategy.root_device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    # Few photos make short epochs: as many as the steps need.
+    cli.trainer.fit_loop.max_epochs = -(-(WARM_UP_STEPS + steps) // len(cli.datamodule.train_dataloader()))
     cli.trainer.fit(cli.model, cli.datamodule)
     times = cli.timer.times()
     memory = _peak_memory(device)

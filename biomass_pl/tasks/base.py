@@ -117,7 +117,7 @@ class BaseTask(LightningModule, abc.ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _can_fuse(self) -> bool:
-        # A fused step undoes the scale of the gradients itself; Lightning cannot clip them then.
+        # A fused step would undo the scale of the gradients itself, after Lightning has clipped them.
         scales_gradients = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         return self.device.type in ("cpu", "cuda", "mps") and not scales_gradients
 

@@ -40,6 +40,11 @@ def test_the_figures_of_a_two_stage_recipe_fit_together(recipe, workdir, capsys)
     assert "training photos/s" in printed and "bench.json" in printed
 
 
+def test_epochs_shorter_than_the_warm_up_are_repeated(recipe, workdir):
+    report = bench(recipe, "--data.batch_size", "8")
+    assert all(stage["step_ms"] > 0 for stage in report["stages"])
+
+
 def test_nothing_but_the_report_is_written(recipe, workdir):
     assert main(["bench", "--config", str(recipe), *STEPS]) == 0
     assert [path for path in workdir.rglob("*") if path.is_file()] == [
