@@ -46,14 +46,15 @@ class FeatureBankFill(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         wanted = _by_key(banked, data.wanted_views(training=True))
         shelf = _shelf(trainer, pl_module, banked)
-        missing = shelf.missing(wanted)
+        # Another run may fill the shelf meanwhile: all processes go by what the first one found.
+        missing: dict[str, list[int]] = trainer.strategy.broadcast(shelf.missing(wanted))
         if missing:
             count = sum(len(views) for views in missing.values())
             if trainer.is_global_zero:
                 banked.bank.make_room(shelf, count)
                 logger.info("Feature bank: computing %d views of %d photos", count, len(missing))
             trainer.strategy.barrier()
-            # Processes that train together share the photos out; another run may fill the same shelf meanwhile.
+            # Processes that train together share the photos out.
             share = sorted(missing)[trainer.global_rank :: trainer.world_size]
             _fill(trainer, pl_module, shelf, {key: missing[key] for key in share})
             trainer.strategy.barrier()
@@ -65,9 +66,10 @@ class FeatureBankFill(Callback):
         if banked is None:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        wanted = _by_key(banked, data.wanted_views(training=False))
+        banked.shelf = None
         shelf = _shelf(trainer, pl_module, banked)
-        banked.shelf = None if shelf.missing(wanted) else shelf
+        if shelf.folder.is_dir() and not shelf.missing(_by_key(banked, data.wanted_views(training=False))):
+            banked.shelf = shelf
 
 
 def _banked(trainer: Trainer) -> BankedFeatures | None:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from biomass_pl.files import replacing
 from biomass_pl.targets import TARGETS
@@ -34,6 +35,8 @@ def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path) -> None
             panel.set_yscale("log")
     panels[0].legend()
     _draw_rates(panels[3], next(iter(epochs.values())))
+    for panel in panels:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
 
 

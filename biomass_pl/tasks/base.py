@@ -29,6 +29,26 @@ class StepOutput:
     raw_prediction: Tensor | None = None
 
 
+class LossMeans:
+    """Means of the parts of the loss over the items seen since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._items = 0
+
+    def add(self, losses: dict[str, Tensor], items: int) -> None:
+        """Adds the mean losses of a batch of items."""
+        for name, loss in losses.items():
+            self._sums[name] = self._sums.get(name, 0) + items * loss.detach()
+        self._items += items
+
+    def take(self) -> dict[str, Tensor]:
+        """The means; the next items start anew."""
+        means = {name: total / self._items for name, total in self._sums.items()}
+        self._sums, self._items = {}, 0
+        return means
+
+
 class BaseTask(LightningModule, abc.ABC):
     """A network with a backbone, trained in one or two stages.
 
@@ -46,6 +66,7 @@ class BaseTask(LightningModule, abc.ABC):
         super().__init__()
         self.optim = optim
         self.frozen_epochs: FrozenEpochs = 0  # told by the BackboneFreeze callback
+        self._means = LossMeans()
 
     @abc.abstractmethod
     def step(self, batch: dict[str, Any]) -> StepOutput:
@@ -79,15 +100,20 @@ class BaseTask(LightningModule, abc.ABC):
         return backbone
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Logs the loss and its parts as `train/...`, and the rate of each group as `rate/...`."""
-        for group in self.trainer.optimizers[0].param_groups:
-            self.log(f"rate/{group['name']}", group["lr"], on_step=True, on_epoch=False)
-        return self._log_losses("train", self.step(batch), len(batch["id"]))
+        """Logs, in the last step of an epoch, its losses as `train/...` and the rate of each group as `rate/...`."""
+        losses = self.step(batch).losses
+        self._means.add(losses, len(batch["id"]))
+        # Lightning's logging takes longer than a head on ready features learns; hence not in every step.
+        if self.trainer.is_last_batch:
+            for group in self.trainer.optimizers[0].param_groups:
+                self.log(f"rate/{group['name']}", group["lr"], on_step=True, on_epoch=False)
+            self._log_losses("train", self._means.take(), 1)
+        return _sum(losses)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the loss and its parts as `val/...`, and keeps the predictions for the scores."""
         output = self.step(batch)
-        self._log_losses("val", output, len(batch["id"]))
+        self._log_losses("val", output.losses, len(batch["id"]))
         self.update_scores(output, batch)
 
     def on_train_epoch_end(self) -> None:
@@ -128,14 +154,12 @@ class BaseTask(LightningModule, abc.ABC):
             epochs=epochs, steps_per_epoch=math.ceil(steps / epochs), frozen_epochs=self.frozen_epochs
         )
 
-    def _log_losses(self, stage: str, output: StepOutput, batch_size: int) -> Tensor:
-        loss = torch.stack(list(output.losses.values())).sum()
-        parts = {f"{stage}/loss_{name}": part for name, part in output.losses.items()}
+    def _log_losses(self, stage: str, losses: dict[str, Tensor], weight: int) -> None:
+        parts = {f"{stage}/loss_{name}": part for name, part in losses.items()}
         self.log_dict(
-            {f"{stage}/loss": loss, **parts},
-            on_step=False,
-            on_epoch=True,
-            batch_size=batch_size,
-            sync_dist=True,
+            {f"{stage}/loss": _sum(losses), **parts}, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True
         )
-        return loss
+
+
+def _sum(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
