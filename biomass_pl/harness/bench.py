@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from biomass_pl.callbacks.freeze import BackboneFreeze
+from biomass_pl.callbacks.timer import WARM_UP_STEPS, StepTimer, StepTimes, wait_for
 from biomass_pl.errors import ConfigError
 from biomass_pl.files import write_json
 from biomass_pl.harness.parser import RunCLI, config_name
@@ -24,33 +25,8 @@ from biomass_pl.runs import LOGS
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_STEPS = 3
-"""Steps before the timed ones: memory is allocated, kernels are chosen or compiled."""
-
 _MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
 """Side of the matrices that tell a device's rate; large enough for it to reach it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTimes:
-    """Median milliseconds of a training step by part.
-
-    Args:
-        load: Waiting for the loader.
-        forward: Copy to the device, forward pass and losses.
-        backward: Backward pass.
-        update: Clipping and optimizer.
-    """
-
-    load: float
-    forward: float
-    backward: float
-    update: float
-
-    @property
-    def total(self) -> float:
-        """The whole step."""
-        return self.load + self.forward + self.backward + self.update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,68 +52,6 @@ class StageReport:
     gflops_per_photo: float
     utilisation: float
     peak_memory_gb: float
-
-
-class StepTimer(Callback):
-    """Notes when each part of a step ends, the device's work included."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, list[float]] = {"load": [], "forward": [], "backward": [], "update": []}
-        self.validation: list[float] = []
-        self._last = 0.0
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
-        self._last = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """A batch has come."""
-        self._note("load", pl_module)
-
-    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
-        """The loss is there."""
-        self._note("forward", pl_module)
-
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The gradients are there."""
-        self._note("backward", pl_module)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """The weights are new."""
-        self._note("update", pl_module)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock of validation."""
-        self._last = time.perf_counter()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """A batch is predicted."""
-        _wait_for(pl_module.device)
-        now = time.perf_counter()
-        self.validation.append(len(batch["id"]) / (now - self._last))
-        self._last = now
-
-    def times(self) -> StepTimes:
-        """Medians in milliseconds after the warm-up."""
-        return StepTimes(
-            **{name: 1000 * statistics.median(seconds[WARM_UP_STEPS:]) for name, seconds in self.parts.items()}
-        )
-
-    def _note(self, part: str, pl_module: LightningModule) -> None:
-        _wait_for(pl_module.device)
-        now = time.perf_counter()
-        self.parts[part].append(now - self._last)
-        self._last = now
 
 
 class BenchCLI(RunCLI):
@@ -344,16 +258,9 @@ def _median_seconds(compute: Callable[[], object], device: torch.device) -> floa
     for _ in range(WARM_UP_STEPS + 5):
         started = time.perf_counter()
         compute()
-        _wait_for(device)
+        wait_for(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[WARM_UP_STEPS:])
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _peak_memory(device: torch.device) -> float:

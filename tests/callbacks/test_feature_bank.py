@@ -1,6 +1,7 @@
 """Training from features instead of pixels: the same numbers, computed once."""
 
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,19 @@ def test_validation_from_features_is_that_from_pixels(fit):
     np.testing.assert_allclose(validation(banked), validation(pixels), rtol=1e-4)
     tables = [pd.read_csv(run.oof_predictions).filter(like="_pred") for run in (banked, pixels)]
     np.testing.assert_allclose(*tables, rtol=1e-4)
+
+
+def test_training_and_prediction_read_what_the_bank_holds(fit):
+    """Other features in it, other numbers out of it."""
+    first = fit("--folds", "0")
+    expected = first.oof_predictions.read_bytes()
+    for path in BANK.rglob("*.features"):
+        payload = bytes(path.stat().st_size - 4)
+        path.write_bytes(payload + zlib.crc32(payload).to_bytes(4, "little"))
+    assert main(["predict", "--folds", "0", "--out", "spoilt.csv"]) == 0
+    assert Path("spoilt.csv").read_bytes() != expected
+    second = fit("--folds", "0", "--oof", "false")
+    assert not np.allclose(validation(second), validation(first))
 
 
 def test_a_changed_photo_transform_or_network_gets_features_of_its_own(fit):
