@@ -27,8 +27,9 @@ commands:
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
+  stack     gradient boosting on a run's predictions and on tables, over the same folds
   bank      show or prune the features that frozen backbones have computed
-  sample    render a labelled pasture to try things on
+  sample    render labelled photos to try things on
 
 first steps:
   biomass fit --config configs/quickstart.yaml
@@ -50,6 +51,8 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments or os.environ.get("BIOMASS_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]
+    # Read when torch is imported: idle compute threads sleep, where spinning they would keep loader processes waiting.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _messages():
             _dispatch(arguments)
@@ -83,9 +86,11 @@ def _dispatch(arguments: list[str]) -> None:
         _fit(rest)
     elif command == "predict":
         _predict(rest)
+    elif command == "stack":
+        _stack(rest)
     else:
         raise ConfigError(
-            f"There is no command '{command}'. Choose fit, predict, bench, bank or sample; see biomass --help."
+            f"There is no command '{command}'. Choose fit, predict, stack, bench, bank or sample; see biomass --help."
         )
 
 
@@ -136,7 +141,7 @@ def _predict(arguments: list[str]) -> None:
         "--images", type=Path, nargs="+", metavar="PATH", help="any photos or folders, instead of a split"
     )
     parser.add_argument("--tta", action="store_true", help="average each photo with its two flips")
-    parser.add_argument("--derive_dead", action="store_true", help="replace Dead by max(0, Total - GDM)")
+    parser.add_argument("--derive_dead", action="store_true", help="pasture: replace Dead by max(0, Total - GDM)")
     parser.add_argument("--out", type=Path, help="table to write (default: one in the run folder)")
     options, rest = _parse(parser, arguments)
     from biomass_pl.harness.messages import quiet_libraries
@@ -144,6 +149,37 @@ def _predict(arguments: list[str]) -> None:
 
     with quiet_libraries():
         predict(PredictOptions(**vars(options)), rest)
+
+
+def _stack(arguments: list[str]) -> None:
+    parser = _Parser(
+        prog="biomass stack",
+        description="Gradient boosting on what a run predicted and on the tables of its data, over the run's folds.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", type=Path, help="run folder (default: the newest)")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        choices=("tabular", "predictions", "embeddings"),
+        help="what to learn from (default: tabular where the data have it, and predictions)",
+    )
+    parser.add_argument("--columns", nargs="+", metavar="NAME", help="columns of the tables (default: all usable)")
+    parser.add_argument(
+        "--library", choices=("lightgbm", "xgboost", "catboost"), default="lightgbm", help="(default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="boosters to average (default: %(default)s)")
+    parser.add_argument("--pca", type=int, metavar="K", help="principal components of the embeddings (default: all)")
+    parser.add_argument(
+        "--negatives_per_positive", type=float, metavar="N", help="draw so many for each booster (default: all)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: in the run folder)")
+    options = parser.parse_args(arguments)
+    from biomass_pl.harness.messages import quiet_libraries
+    from biomass_pl.harness.stack import StackOptions, run_stack
+
+    with quiet_libraries():
+        run_stack(StackOptions(**vars(options)))
 
 
 def _bench(arguments: list[str]) -> None:
@@ -176,7 +212,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpa
     if {"-h", "--help"} & set(rest):
         from biomass_pl.harness.help import print_help
 
-        print_help(parser, training=parser.prog.endswith("fit"))
+        print_help(parser, training=parser.prog.endswith("fit"), configurations=own.config)
         raise SystemExit(0)
     configurations = [part for file in own.config for part in ("--config", file)]
     del own.config

@@ -8,30 +8,52 @@ from pathlib import Path
 
 from biomass_pl.errors import ConfigError
 
+SAMPLE_NUMBERS = {
+    "pasture": {"photos": 120, "test_photos": 10, "width": 2000},
+    "lesion": {"photos": 600, "test_photos": 12},
+}
+"""What `biomass sample` renders of each kind when not told otherwise."""
+
 
 def sample(arguments: Sequence[str]) -> None:
-    """`biomass sample`: renders a labelled pasture."""
+    """`biomass sample`: renders a labelled pasture, or labelled skin lesions."""
     parser = argparse.ArgumentParser(
         prog="biomass sample",
-        description="Render a labelled pasture in the layout of CSIRO Image2Biomass.",
+        description="Render a labelled pasture in the layout of CSIRO Image2Biomass, or skin lesions as in ISIC 2024.",
         allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make; must not exist or be empty")
-    parser.add_argument("--photos", type=int, default=120, help="labelled photos (default: %(default)s)")
-    parser.add_argument("--test_photos", type=int, default=10, help="photos without labels (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=2000, help="width of a photo in pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another pasture (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    from biomass_pl.data.sample import render_sample
-
-    render_sample(
-        out=options.out,
-        photos=options.photos,
-        test_photos=options.test_photos,
-        width=options.width,
-        seed=options.seed,
+    parser.add_argument(
+        "--kind", choices=("pasture", "lesion"), default="pasture", help="what to render (default: %(default)s)"
     )
-    print(f"{options.photos} labelled and {options.test_photos} test photos: {options.out}")  # noqa: T201
+    pasture, lesion = SAMPLE_NUMBERS["pasture"], SAMPLE_NUMBERS["lesion"]
+    either = "(default: {} of a pasture, {} of lesions)".format
+    parser.add_argument("--photos", type=int, help=f"labelled photos {either(pasture['photos'], lesion['photos'])}")
+    parser.add_argument(
+        "--test_photos",
+        type=int,
+        help=f"photos without labels {either(pasture['test_photos'], lesion['test_photos'])}",
+    )
+    parser.add_argument(
+        "--width", type=int, help=f"pixels across a photo of a pasture (default: {pasture['width']}); not for lesions"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another sample (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    given = {name: getattr(options, name) for name in pasture if getattr(options, name) is not None}
+    numbers = SAMPLE_NUMBERS[options.kind] | given
+    if options.kind == "pasture":
+        from biomass_pl.data.sample import render_sample
+
+        render_sample(out=options.out, seed=options.seed, **numbers)
+    elif "width" in given:
+        raise ConfigError(
+            "--width is for a pasture: photos of lesions differ in width, as the real ones. Leave it out."
+        )
+    else:
+        from biomass_pl.data.lesion_sample import render_lesions
+
+        render_lesions(out=options.out, seed=options.seed, **numbers)
+    print(f"{numbers['photos']} labelled and {numbers['test_photos']} test photos: {options.out}")  # noqa: T201
 
 
 def bank(arguments: Sequence[str]) -> None:

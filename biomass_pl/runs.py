@@ -44,6 +44,11 @@ class Run:
         """The pooled out-of-fold table."""
         return self.path / "oof_predictions.csv"
 
+    @property
+    def test_predictions(self) -> Path:
+        """Predictions of the test photos, the mean of the folds."""
+        return self.path / "test_predictions.csv"
+
     def fold_dir(self, fold: int) -> Path:
         """Folder of one fold."""
         return self.path / f"fold_{fold}"

@@ -1,4 +1,4 @@
-"""A rendered pasture, made once, and what most tests need around it."""
+"""A rendered pasture and rendered skin lesions, made once, and what most tests need around it."""
 
 import os
 import shutil
@@ -11,9 +11,11 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks for weights fails at once instead of retrying
 
+from biomass_pl.data.lesion_sample import render_lesions
 from biomass_pl.data.sample import render_sample
 
 PHOTOS = 24
+LESIONS = 120
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +23,14 @@ def rendered(tmp_path_factory) -> Path:
     """A data folder with 24 labelled and 4 test photos of 128 x 64 pixels. Not to be changed."""
     root = tmp_path_factory.mktemp("rendered") / "data"
     render_sample(out=root, photos=PHOTOS, test_photos=4, width=128, seed=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def lesions(tmp_path_factory) -> Path:
+    """A data folder with 120 labelled skin lesions, 12 of them malignant, and 4 test photos. Not to be changed."""
+    root = tmp_path_factory.mktemp("lesions") / "data"
+    render_lesions(out=root, photos=LESIONS, test_photos=4, seed=3)
     return root
 
 

@@ -68,6 +68,27 @@ def test_sample_renders_a_pasture(workdir, capsys):
     assert main(["sample", "--out", "new", "--photos", "12"]) == 2
 
 
+def test_sample_renders_lesions(workdir, capsys):
+    assert main(["sample", "--kind", "lesion", "--out", "new", "--photos", "100", "--test_photos", "0"]) == 0
+    assert len(Path("new/train-metadata.csv").read_text().splitlines()) == 101
+    assert len(Path("new/test-metadata.csv").read_text().splitlines()) == 1
+    assert "100 labelled and 0 test photos: new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kind", "lesion", "--width", "64"], "--width is for a pasture"),
+        (["--kind", "lesion", "--photos", "99"], "100 or more"),
+        (["--kind", "leaf"], "'leaf'"),
+    ],
+)
+def test_sample_refuses_what_it_cannot_render(arguments, message, workdir, capsys):
+    assert main(["sample", "--out", "new", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
 def test_sample_without_a_folder_is_a_usage_error(capsys):
     assert main(["sample"]) == 2
     assert "--out" in capsys.readouterr().err
@@ -129,7 +150,7 @@ def test_fit_without_a_recipe_asks_for_one(workdir, capsys):
 
 def test_an_unknown_command_names_the_known_ones(capsys):
     assert main(["train"]) == 2
-    assert "fit, predict, bench, bank or sample" in capsys.readouterr().err
+    assert "fit, predict, stack, bench, bank or sample" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(monkeypatch, workdir):

@@ -18,20 +18,15 @@ BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOT
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("biomass ")]
 
 SMALL = [
-    "--model.backbone",
-    "test_vit.r160_in1k",
-    "--model.pretrained",
-    "false",
-    "--data.tile_size",
-    "32",
-    "--data.num_workers",
-    "0",
-    "--trainer.max_epochs",
-    "6",
-    "--folds",
-    "0",
+    *("--model.backbone", "test_vit.r160_in1k"),
+    *("--model.pretrained", "false"),
+    *("--data.num_workers", "0"),
+    *("--trainer.max_epochs", "6"),
 ]
 """Stands in for a large pretrained network, of which a test can only check that the command is right."""
+
+SMALL_PICTURE = {False: ("--data.tile_size", "32"), True: ("--data.image_size", "32")}
+"""Of pasture and lesions."""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +48,13 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
     monkeypatch.chdir(user_folder)
     for command in COMMANDS:
         name, *arguments = shlex.split(command)[1:]
+        picture = SMALL_PICTURE["configs/lesion" in command]
         if name == "bench":
-            arguments += [*SMALL[: SMALL.index("--folds")], "--steps", "1"]
+            arguments += [*SMALL, *picture, "--steps", "1"]
         if name == "fit" and "--resume" not in arguments:
-            arguments += SMALL
+            stacked = "configs/lesion" in command or command.endswith("two_stage.yaml --data.root data")
+            folds = ["--folds", "0", "1"] if stacked else ["--folds", "0"]  # boosters need two
+            arguments += [*SMALL, *picture, *folds]
         expected = 2 if "--resume" in arguments else 0  # nothing was interrupted here
         assert main([name, *arguments]) == expected, command
     assert "no unfinished run" in capsys.readouterr().err
@@ -64,7 +62,7 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
 
 
 def test_there_are_commands_of_every_kind():
-    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "sample", "bench", "bank"}
+    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "stack", "sample", "bench", "bank"}
 
 
 def test_every_file_and_recipe_named_exists():

@@ -1,13 +1,19 @@
 """The two checkpoints of a fold, whole or absent on the disk."""
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from biomass_pl.files import replacing
+
+_SAVING_SHARE = 20
+"""Times the duration of saving that must have passed before `last.ckpt` is written again."""
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -27,8 +33,9 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """`last.ckpt`: the newest whole epoch, from which a broken run goes on.
+    """`last.ckpt`: a whole epoch, from which a broken run goes on.
 
+    Epochs that pass faster than their state is written are not all kept: a resumed run repeats the few since.
     ModelCheckpoint's own `save_last` writes only in epochs that are also the best.
 
     Args:
@@ -37,6 +44,18 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self, *, folder: Path) -> None:
         super().__init__(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self._saved = -math.inf
+        self._saving = 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves, unless saving would take more than a twentieth of the time."""
+        started = time.monotonic()
+        due = started >= self._saved + _SAVING_SHARE * self._saving or trainer.current_epoch + 1 == trainer.max_epochs
+        # All processes save together, so that the first one decides.
+        if trainer.strategy.broadcast(due):
+            super().on_train_epoch_end(trainer, pl_module)
+            self._saved = time.monotonic()
+            self._saving = self._saved - started
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

@@ -17,11 +17,13 @@ class EpochTable(Callback):
 
     Args:
         path: The CSV file.
+        score: The logged score that the line shows.
         title: Printed before each epoch's line; nothing is printed when it is empty.
     """
 
-    def __init__(self, *, path: Path, title: str = "") -> None:
+    def __init__(self, *, path: Path, score: str, title: str = "") -> None:
         self.path = path
+        self.score = score
         self.title = title
         self._rows: list[dict[str, float]] = []
         self._started = 0.0
@@ -49,7 +51,7 @@ class EpochTable(Callback):
             print(self._line(trainer, scores, seconds), flush=True)  # noqa: T201
 
     def _line(self, trainer: Trainer, scores: dict[str, float], seconds: float) -> str:
-        shown = {name: scores[name] for name in ("train/loss", "val/loss", "val/weighted_r2") if name in scores}
+        shown = {name: scores[name] for name in ("train/loss", "val/loss", self.score) if name in scores}
         values = "  ".join(
             f"{name} {'-' if math.isnan(value) else format(value, '.4g')}" for name, value in shown.items()
         )

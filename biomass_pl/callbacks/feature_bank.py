@@ -58,7 +58,7 @@ class FeatureBankFill(Callback):
             share = sorted(missing)[trainer.global_rank :: trainer.world_size]
             _fill(trainer, pl_module, shelf, {key: missing[key] for key in share})
             trainer.strategy.barrier()
-        banked.shelf = shelf
+        banked.use(shelf)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads features where the bank has them all, as after a training that never thawed the backbone."""
@@ -66,10 +66,10 @@ class FeatureBankFill(Callback):
         if banked is None:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        banked.shelf = None
+        banked.use(None)
         shelf = _shelf(trainer, pl_module, banked)
         if shelf.folder.is_dir() and not shelf.missing(_by_key(banked, data.wanted_views(training=False))):
-            banked.shelf = shelf
+            banked.use(shelf)
 
 
 def _banked(trainer: Trainer) -> BankedFeatures | None:

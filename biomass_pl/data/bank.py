@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ _FORMAT = 1
 
 _ABOUT = "about.json"
 _CHECKSUM_BYTES = 4
+_KEPT_BYTES = GIGABYTE
+"""Features that a process keeps in memory once it has read them."""
+
 _IN_USE_SECONDS = 24 * 3600
 """Entries read more recently may belong to a training that still runs."""
 
@@ -228,24 +232,36 @@ class BankedFeatures:
     epochs: float = 0
     shelf: Shelf | None = None
     keys: dict[Path, str] = field(default_factory=dict)
+    _kept: dict[tuple[Path, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def serves(self, epoch: int) -> bool:
         """Whether an epoch reads features instead of pixels."""
         return self.shelf is not None and epoch < self.epochs
 
     def read(self, path: Path, view: int) -> np.ndarray:
-        """Features of one view of a photo, float32.
+        """Features of one view of a photo, float32; kept in memory as far as they fit.
 
         Raises:
             DataError: They were removed or damaged since training began.
         """
+        kept = self._kept.get((path, view))
+        if kept is not None:
+            return kept
         features = self.shelf.read(self.keys[path], view) if self.shelf is not None else None
         if features is None:
             raise DataError(
                 f"The features of {path} are gone from the bank in {self.bank.folder}, or damaged. "
                 "Compute them again and go on: biomass fit --resume"
             )
+        # Loader workers do not keep any: together they would hold each several times.
+        if parent_process() is None and (len(self._kept) + 1) * features.nbytes <= _KEPT_BYTES:
+            self._kept[path, view] = features
         return features
+
+    def use(self, shelf: Shelf | None) -> None:
+        """Reads from a shelf from now on; none: from pixels."""
+        self.shelf = shelf
+        self._kept.clear()
 
 
 def photo_key(path: Path) -> str:

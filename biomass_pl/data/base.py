@@ -4,9 +4,10 @@ import abc
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -21,8 +22,24 @@ from biomass_pl.errors import ConfigError
 _LONGEST_TEMPORARY_FOLDER = 71
 """Bytes: a socket's path has at most 103 on macOS, of which /pymp-xxxxxxxx/listener-xxxxxxxx takes 32."""
 
+_FEATURES_PER_PHOTO = 16
+"""Photos whose features are validated together where pixels of one would be."""
+
 Split = Literal["validation", "test", "images"]
 """What is predicted: the held-out photos of the fold, the test table, or any photos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How the items of a training epoch are chosen and ordered.
+
+    Args:
+        items: Gives their indices from the generator of the epoch; some may be left out.
+        together: Neighbours that must stay in one batch: processes take turns by so many.
+    """
+
+    items: Callable[[np.random.Generator], np.ndarray]
+    together: int = 1
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -33,14 +50,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Args:
         length: Number of items.
-        shuffle: Whether each epoch has another order.
+        draw: How the items of an epoch are drawn; none takes all in their order.
         seed: Seed of the order.
         shared: Whether the processes of a training share the items out; otherwise each has all.
     """
 
-    def __init__(self, *, length: int, shuffle: bool, seed: int, shared: bool = True) -> None:
+    def __init__(self, *, length: int, draw: Draw | None, seed: int, shared: bool = True) -> None:
         self.length = length
-        self.shuffle = shuffle
+        self.draw = draw
         self.seed = seed
         self.shared = shared
         self.epoch = 0
@@ -57,20 +74,44 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _own_share(self) -> np.ndarray:
         order = np.arange(self.length)
-        if self.shuffle:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        if self.draw is not None:
+            order = self.draw.items(np.random.default_rng([self.seed, self.epoch]))
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
         if not (self.shared and together):
             return order
         rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if self.shuffle:
-            # Training steps wait for each other: the first items fill up the last turn.
-            order = np.resize(order, -(-self.length // processes) * processes)
-        return order[rank::processes]
+        if self.draw is None:
+            return order[rank::processes]
+        # Training steps wait for each other: the first items fill up the last turn.
+        turn = processes * self.draw.together
+        filled = np.resize(order, -(-len(order) // turn) * turn)
+        return filled.reshape(-1, processes, self.draw.together)[:, rank].ravel()
+
+
+def shuffled(length: int) -> Draw:
+    """All items, in another order every epoch."""
+    return Draw(items=lambda rng: rng.permutation(length))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFeatures:
+    """Features from tables, a row per photo, indexed by its name.
+
+    Args:
+        labelled: Of the labelled photos.
+        test: Of the test photos; none without a test table.
+        groups: What belongs together, such as photos of one person; of the labelled, then of the test photos.
+    """
+
+    labelled: pd.DataFrame
+    test: pd.DataFrame | None
+    groups: tuple[pd.Series, pd.Series | None]
 
 
 class FoldDataModule(LightningDataModule, abc.ABC):
     """The photos of one fold. Which fold is told by `use_fold`, never by a setting.
+
+    Subclasses also have `tile_size`, the side in pixels of what the backbone takes.
 
     Args:
         root: Data folder.
@@ -82,6 +123,9 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     Raises:
         ConfigError: A number is too small, or the folder for temporary files is unfit for workers.
     """
+
+    id_columns: ClassVar[tuple[str, ...]] = ("image_id",)
+    """Columns that come first in tables; the first of them names a photo."""
 
     def __init__(self, *, root: Path, batch_size: int, num_workers: int, prefetch_factor: int, seed: int) -> None:
         super().__init__()
@@ -100,11 +144,15 @@ class FoldDataModule(LightningDataModule, abc.ABC):
 
     @abc.abstractmethod
     def labels(self) -> pd.DataFrame:
-        """The labelled photos: `image_id`, metadata, targets."""
+        """The labelled photos: `id_columns`, metadata, targets."""
+
+    def photo_ids(self) -> pd.Series:
+        """Names of the labelled photos."""
+        return self.labels()[self.id_columns[0]]
 
     @abc.abstractmethod
     def make_folds(self) -> pd.Series:
-        """The fold in which each labelled photo is held out, indexed by `image_id`."""
+        """The fold in which each labelled photo is held out, indexed by its name."""
 
     @abc.abstractmethod
     def check(self) -> None:
@@ -113,6 +161,31 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         Raises:
             BiomassError: Something is; the message lists all of its kind.
         """
+
+    def check_fold(self) -> None:
+        """Refuses a fold that cannot be trained on or scored.
+
+        Raises:
+            ConfigError: A setting asks for more than the training photos of the fold.
+            FoldError: The fold holds out what has no score.
+        """
+        training = int((self.folds != self.fold).sum())
+        if self.batch_size > training:
+            raise ConfigError(
+                f"data.batch_size {self.batch_size} is more than the {training} training photos of fold {self.fold}. "
+                f"Lower it to {training} at most."
+            )
+
+    def table_features(self, columns: Sequence[str] | None) -> TableFeatures | None:
+        """What the label and test tables tell of the photos beside the pictures; none where it is nothing.
+
+        Args:
+            columns: Columns to make features of; none takes all that are in both tables.
+
+        Raises:
+            BiomassError: A column or a table cannot be used.
+        """
+        return None
 
     @abc.abstractmethod
     def select(self, split: Split, *, images: Sequence[Path] = (), flips: bool = False) -> None:
@@ -143,23 +216,23 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.folds = folds
 
     def loader(
-        self, dataset: Dataset[dict[str, Any]], length: int, *, shuffle: bool = False, shared: bool = True
+        self, dataset: Dataset[dict[str, Any]], length: int, *, draw: Draw | None = None, shared: bool = True
     ) -> DataLoader[Any]:
         """A loader over a dataset that is asked for (index, epoch).
 
         Args:
             dataset: The dataset.
             length: Its number of items.
-            shuffle: Whether each epoch has another order.
+            draw: How the items of a training epoch are drawn; none takes all in their order.
             shared: Whether the processes of a training share the items out.
         """
-        # Features are read faster than a worker could hand them over.
+        # Features are read faster than a worker could hand them over, and many of them fit where few photos do.
         only_features = self.banked is not None and self.banked.epochs == math.inf
         workers = 0 if only_features else self.num_workers
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(length=length, shuffle=shuffle, seed=self.seed, shared=shared),
+            batch_size=self.batch_size if draw or not only_features else self.batch_size * _FEATURES_PER_PHOTO,
+            sampler=EpochSampler(length=length, draw=draw, seed=self.seed, shared=shared),
             num_workers=workers,
             prefetch_factor=self.prefetch_factor if workers > 0 else None,
             persistent_workers=workers > 0,

@@ -42,43 +42,68 @@ def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed:
     Raises:
         FoldError: The strategy needs a column that is missing or empty, or cannot fill every fold.
     """
-    if num_folds < 2:
-        raise FoldError(f"data.num_folds is {num_folds}; cross-validation needs two or more.")
     _require_columns(table, strategy)
     table = table.sort_values("image_id", ignore_index=True)
-    groups = _groups(table, strategy)
-    units = "photos" if groups is None else "groups"
-    available = len(table) if groups is None else groups.nunique()
+    groups, strata = _groups(table, strategy), None if strategy == "random" else _strata(table, strategy)
+    what = f"cv_strategy {strategy}"
+    return split_folds(table["image_id"], groups=groups, strata=strata, num_folds=num_folds, seed=seed, what=what)
+
+
+def split_folds(
+    image_ids: pd.Series,
+    *,
+    groups: pd.Series | None,
+    strata: np.ndarray | None,
+    num_folds: int,
+    seed: int,
+    what: str,
+) -> pd.Series:
+    """Deals photos into folds of about equal size.
+
+    Args:
+        image_ids: Names of the photos.
+        groups: What stays together in one fold; none deals photos one by one.
+        strata: Classes that every fold should hold in the same shares; none: does not look at classes.
+        num_folds: Number of folds.
+        seed: Seed of the shuffling.
+        what: What made groups and strata, for messages.
+
+    Returns:
+        Fold number per photo, indexed by its name, in the order given.
+
+    Raises:
+        FoldError: There are fewer folds than two, or than can be filled.
+    """
+    if num_folds < 2:
+        raise FoldError(f"data.num_folds is {num_folds}; cross-validation needs two or more.")
+    units, available = ("photos", len(image_ids)) if groups is None else ("groups", groups.nunique())
     if available < num_folds:
         raise FoldError(
-            f"cv_strategy {strategy} finds {available} {units} for {num_folds} folds. "
+            f"{what} finds {available} {units} for {num_folds} folds. "
             f"Lower data.num_folds to {available} at most, or choose another data.cv_strategy."
         )
-    folds = pd.Series(-1, index=pd.Index(table["image_id"], name="image_id"), name="fold")
+    folds = pd.Series(-1, index=pd.Index(image_ids), name="fold")
     shuffled = {"n_splits": num_folds, "shuffle": True, "random_state": seed}
+    splitter = StratifiedGroupKFold if groups is not None else KFold if strata is None else StratifiedKFold
     try:
         with warnings.catch_warnings():
             # Strata smaller than the number of folds cannot be in all of them; that is as it should be.
             warnings.filterwarnings("ignore", message="The least populated class")
-            if strategy == "random":
-                splits = list(KFold(**shuffled).split(table))
-            elif groups is None:
-                splits = list(StratifiedKFold(**shuffled).split(table, _strata(table, strategy)))
-            else:
-                splits = list(StratifiedGroupKFold(**shuffled).split(table, _strata(table, strategy), groups))
+            for fold, (_, held_out) in enumerate(splitter(**shuffled).split(image_ids, strata, groups)):
+                folds.iloc[held_out] = fold
     except ValueError as error:
         raise FoldError(
-            f"cv_strategy {strategy} cannot make {num_folds} folds of {len(table)} photos ({error}). "
+            f"{what} cannot make {num_folds} folds of {len(image_ids)} photos ({error}). "
             "Lower data.num_folds, or give folds of your own as data.fold_csv."
         ) from error
-    for fold, (_, held_out) in enumerate(splits):
-        folds.iloc[held_out] = fold
-    _require_photos_in_every_fold(folds, num_folds, f"cv_strategy {strategy}")
+    _require_photos_in_every_fold(folds, num_folds, what)
     return folds
 
 
 def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
-    """Reads given folds from a CSV file with `sample_id_prefix` (or `image_id`) and `fold`.
+    """Reads given folds from a CSV file with the names of the photos and `fold`.
+
+    The names stand in a column called as `image_ids` is, or `sample_id_prefix`.
 
     Args:
         path: The fold file.
@@ -98,21 +123,22 @@ def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
         raise FoldError(
             f"Fold file {path} is not a readable CSV table ({error}). Export it again as UTF-8 CSV."
         ) from error
-    if "image_id" not in rows:
-        rows = rows.rename(columns={"sample_id_prefix": "image_id"})
+    names = str(image_ids.name)
+    if names not in rows:
+        rows = rows.rename(columns={"sample_id_prefix": names})
     if not isinstance(rows.index, pd.RangeIndex):
         # Pandas takes the first value of a row that is longer than the header for the name of the row.
         raise FoldError(f"Fold file {path} has rows with more values than its header has columns; correct it.")
-    if not {"image_id", "fold"} <= set(rows.columns):
-        raise FoldError(f"Fold file {path} needs the columns sample_id_prefix and fold; add or rename them.")
+    if not {names, "fold"} <= set(rows.columns):
+        raise FoldError(f"Fold file {path} needs the columns {names} (or sample_id_prefix) and fold; add or rename.")
     rows["fold"], problems = _parse_fold_numbers(rows["fold"])
-    problems += [f"photo {name} is there twice" for name in rows["image_id"][rows.duplicated("image_id")].unique()]
-    listed_ids, known_ids = set(rows["image_id"]), set(image_ids)
+    problems += [f"photo {name} is there twice" for name in rows[names][rows.duplicated(names)].unique()]
+    listed_ids, known_ids = set(rows[names]), set(image_ids)
     problems += [f"photo {name} is not in the label table" for name in sorted(listed_ids - known_ids)]
     problems += [f"photo {name} of the label table has no fold" for name in sorted(known_ids - listed_ids)]
     if problems:
         raise FoldError(f"Fold file {path} has {len(problems)} problem(s); correct it:\n{listed(problems)}")
-    folds = rows.set_index("image_id")["fold"].loc[image_ids.tolist()].astype(int)
+    folds = rows.set_index(names)["fold"].loc[image_ids.tolist()].astype(int)
     _require_photos_in_every_fold(folds, int(folds.max()) + 1, f"fold file {path}")
     return folds
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from biomass_pl.data.bank import PLAIN_VIEW, BankedFeatures, FeatureBank
-from biomass_pl.data.base import FoldDataModule, Split, require_at_least, use_one_thread
+from biomass_pl.data.base import FoldDataModule, Split, require_at_least, shuffled, use_one_thread
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.folds import Strategy, make_folds, read_folds
 from biomass_pl.data.mixing import MixingConfig
@@ -141,8 +141,8 @@ class PastureDataModule(FoldDataModule):
         return read_labels(self.root)
 
     def labels(self) -> pd.DataFrame:
-        """The label table: `image_id`, `image_path`, metadata, five targets in grams."""
-        return self._labels
+        """The label table: `image_id`, metadata, five targets in grams."""
+        return self._labels.drop(columns="image_path")
 
     def make_folds(self) -> pd.Series:
         """The fold in which each photo is held out, by `fold_csv` or the strategy."""
@@ -204,7 +204,7 @@ class PastureDataModule(FoldDataModule):
             banked=self.banked,
             drawn_views=True,
         )
-        return self.loader(dataset, len(dataset), shuffle=True)
+        return self.loader(dataset, len(dataset), draw=shuffled(len(dataset)))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out photos of the fold, as they are."""

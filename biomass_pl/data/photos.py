@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,24 @@ def read_photo(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         return _decode(path, at_least)
     except _UNREADABLE as error:
         raise _unusable(path, error) from error
+
+
+def decode_photo(content: bytes, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """Decodes a photo from its bytes, as `read_photo` does from its file.
+
+    Args:
+        content: Bytes of a JPEG, PNG or other picture.
+        name: What messages call it.
+        at_least: As in `read_photo`.
+
+    Raises:
+        DataError: The bytes are empty, cut off or no picture.
+    """
+    try:
+        return _decode(BytesIO(content), at_least)
+    except _UNREADABLE as error:
+        reason = _reason_of(error) if content else "it is empty"
+        raise DataError(f"Photo {name} cannot be used: {reason}. Replace it.") from error
 
 
 def decoded_bytes(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> int:
@@ -110,8 +129,8 @@ def split_views(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return photo[:, :half], photo[:, photo.shape[1] - half :]
 
 
-def _decode(path: Path, at_least: tuple[int, int]) -> np.ndarray:
-    with Image.open(path) as picture:
+def _decode(source: Path | BytesIO, at_least: tuple[int, int]) -> np.ndarray:
+    with Image.open(source) as picture:
         if min(picture.size) < 2:
             msg = f"it is only {picture.width} x {picture.height} pixels"
             raise ValueError(msg)
@@ -147,6 +166,10 @@ def _reason(path: Path, error: BaseException) -> str:
         return "it is a folder"
     if path.stat().st_size == 0:
         return "the file is empty"
+    return _reason_of(error)
+
+
+def _reason_of(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not a picture"
     return str(error) or type(error).__name__

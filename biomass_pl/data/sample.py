@@ -162,7 +162,7 @@ def render_sample(*, out: Path, photos: int = 120, test_photos: int = 10, width:
     _check(photos=photos, test_photos=test_photos, width=width, seed=seed)
     train = [_photo("train", index, seed) for index in range(photos)]
     test = [_photo("test", index, seed) for index in range(test_photos)]
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         _write_tables(train, test, folder)
         _write_photos(train + test, folder, width)
 
@@ -181,7 +181,7 @@ def _check(*, photos: int, test_photos: int, width: int, seed: int) -> None:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `out` that takes its place when the block ends well."""
     out = out.absolute()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):

@@ -139,15 +139,15 @@ class TrainingTransform:
             colour_seeds[1] = colour_seeds[0]
         views = []
         for view, colour_seed in zip((left, right), colour_seeds, strict=True):
-            _seed(self._shape, geometry_seed)
-            _seed(self._colour, colour_seed)
+            seed_changes(self._shape, geometry_seed)
+            seed_changes(self._colour, colour_seed)
             views.append(self._colour(image=self._shape(image=np.ascontiguousarray(view))["image"])["image"])
         if rng.random() < self.config.stereo_swap_prob:
             views.reverse()
         return np.stack(views)
 
 
-def _seed(changes: A.Compose, seed: int) -> None:
+def seed_changes(changes: A.Compose, seed: int) -> None:
     """Gives all changes one generator to draw from in turn.
 
     `set_random_seed` would give each its own with the same seed: all would draw the same numbers, so that a view

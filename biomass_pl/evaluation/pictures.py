@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves of its folds, predicted against true grams. No torch."""
+"""Pictures of a run: learning curves, predicted against true grams, features by their importance. No torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,23 @@ from matplotlib.ticker import MaxNLocator
 from biomass_pl.files import replacing
 from biomass_pl.targets import TARGETS
 
-_CURVES = (("train/loss", "training loss"), ("val/loss", "validation loss"), ("val/weighted_r2", "weighted R2"))
+_LOSSES = (("train/loss", "training loss"), ("val/loss", "validation loss"))
 _RATES = ("rate/backbone", "rate/head")
+_SHOWN_FEATURES = 30
 _UNKNOWN_STATE = "unknown"
 
 
-def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path) -> None:
+def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path, *, score: str) -> None:
     """Draws losses, score and rates over the epochs, a line per fold.
 
     Args:
         epochs: The rows of each fold's `metrics.csv`.
         path: The PNG file.
+        score: Column of the score.
     """
     figure = Figure(figsize=(13, 7), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
-    for panel, (column, title) in zip(panels, _CURVES, strict=False):
+    for panel, (column, title) in zip(panels, (*_LOSSES, (score, score)), strict=False):
         for fold, rows in epochs.items():
             panel.plot(rows["epoch"] + 1, rows[column], label=f"fold {fold}")
         panel.set(title=title, xlabel="epoch")
@@ -37,7 +39,7 @@ def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path) -> None
     _draw_rates(panels[3], next(iter(epochs.values())))
     for panel in panels:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_scatter(table: pd.DataFrame, path: Path) -> None:
@@ -57,7 +59,32 @@ def draw_scatter(table: pd.DataFrame, path: Path) -> None:
         panel.set(title=target, xlabel="measured, g", ylabel="out-of-fold prediction, g")
         panel.set_aspect("equal", adjustable="datalim")
     figure.axes[0].legend()
-    _save(figure, path)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def draw_importance(importance: pd.DataFrame, path: Path) -> None:
+    """Draws the features with the largest shares of the gain as bars.
+
+    Args:
+        importance: `feature` and `gain`, largest first.
+        path: The PNG file.
+    """
+    shown = importance.head(_SHOWN_FEATURES)
+    figure = Figure(figsize=(9, 1.2 + 0.26 * len(shown)), layout="constrained")
+    panel = figure.subplots()
+    panel.barh(shown["feature"].astype(str), 100 * shown["gain"])
+    panel.invert_yaxis()
+    panel.margins(y=0.01)
+    title = "all features" if len(shown) == len(importance) else f"the first {len(shown)} of {len(importance)} features"
+    panel.set(title=title, xlabel="share of the gain, %")
+    save_figure(figure, path)
 
 
 def _draw_rates(panel: Axes, rows: pd.DataFrame) -> None:
@@ -65,9 +92,3 @@ def _draw_rates(panel: Axes, rows: pd.DataFrame) -> None:
         panel.plot(rows["epoch"] + 1, rows[column].where(rows[column] > 0), label=column)
     panel.set(title="rates at the end of each epoch", xlabel="epoch", yscale="log")
     panel.legend()
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)

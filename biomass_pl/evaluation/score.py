@@ -1,17 +1,15 @@
 """Scores of an out-of-fold table: per target, per fold, pooled, with an interval."""
 
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.table import Table
 
+from biomass_pl.evaluation.report import BOOTSTRAP_DRAWS, defined, score_grid, shown
 from biomass_pl.metrics.r2 import mean_r2, target_scores, weighted_r2
 from biomass_pl.targets import SCORE_WEIGHTS, TARGETS
 
-BOOTSTRAP_DRAWS = 2000
 _SITE_COLUMNS = ["State", "Sampling_Date"]
 
 
@@ -48,7 +46,7 @@ def bootstrap_interval(table: pd.DataFrame) -> tuple[list[float] | None, str]:
     drawn = "sites" if by_site else "photos"
     count = int(units.max()) + 1
     truth, prediction = _grams(table)
-    if count < 2 or _defined(weighted_r2(truth, prediction)) is None:
+    if count < 2 or defined(weighted_r2(truth, prediction)) is None:
         return None, drawn
     weights = np.broadcast_to(np.array([SCORE_WEIGHTS[target] for target in TARGETS]), truth.shape)
     # The score depends on these sums alone, so a draw is a weighted sum over units.
@@ -72,34 +70,30 @@ def render_scores(scores: dict[str, Any], *, title: str) -> Table:
     pooled, folds = scores["pooled"], scores["folds"]
     low_high = pooled["weighted_r2_interval"]
     interval = "" if low_high is None else f", 95 % {low_high[0]:.3f} to {low_high[1]:.3f}"
-    shown = Table(
+    grid = score_grid(
         title=title,
-        caption=f"weighted_r2 of all folds pooled: {_shown(pooled['weighted_r2'])}{interval}",
-        box=box.SIMPLE_HEAD,
-        padding=0,  # five folds fit 80 columns even with scores such as -12.345
+        caption=f"weighted_r2 of all folds pooled: {shown(pooled['weighted_r2'])}{interval}",
+        headings=["R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)],
     )
-    shown.add_column("", no_wrap=True)
-    for heading in ("R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)):
-        shown.add_column(heading, justify="right", no_wrap=True)
     for target in TARGETS:
         own = pooled["targets"][target]
-        per_fold = [_shown(fold["targets"][target]["r2"]) for fold in folds.values()]
-        shown.add_row(target, _shown(own["r2"]), _shown(own["rmse"], 2), _shown(own["mae"], 2), *per_fold)
-    shown.add_section()
+        per_fold = [shown(fold["targets"][target]["r2"]) for fold in folds.values()]
+        grid.add_row(target, shown(own["r2"]), shown(own["rmse"], 2), shown(own["mae"], 2), *per_fold)
+    grid.add_section()
     for name in ("weighted_r2", "mean_r2"):
-        shown.add_row(name, _shown(pooled[name]), "", "", *(_shown(fold[name]) for fold in folds.values()))
-    shown.add_row("photos", str(pooled["photos"]), "", "", *(str(fold["photos"]) for fold in folds.values()))
-    return shown
+        grid.add_row(name, shown(pooled[name]), "", "", *(shown(fold[name]) for fold in folds.values()))
+    grid.add_row("photos", str(pooled["photos"]), "", "", *(str(fold["photos"]) for fold in folds.values()))
+    return grid
 
 
 def _scores(table: pd.DataFrame) -> dict[str, Any]:
     truth, prediction = _grams(table)
     return {
         "photos": len(table),
-        "weighted_r2": _defined(weighted_r2(truth, prediction)),
-        "mean_r2": _defined(mean_r2(truth, prediction)),
+        "weighted_r2": defined(weighted_r2(truth, prediction)),
+        "mean_r2": defined(mean_r2(truth, prediction)),
         "targets": {
-            target: {name: _defined(value) for name, value in values.items()}
+            target: {name: defined(value) for name, value in values.items()}
             for target, values in target_scores(truth, prediction).items()
         },
     }
@@ -107,11 +101,3 @@ def _scores(table: pd.DataFrame) -> dict[str, Any]:
 
 def _grams(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return table[list(TARGETS)].to_numpy(), table[[f"{target}_pred" for target in TARGETS]].to_numpy()
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _shown(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

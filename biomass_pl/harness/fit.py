@@ -29,6 +29,7 @@ from biomass_pl.harness.parser import RunCLI, config_name
 from biomass_pl.harness.predict import predict_held_out, report_out_of_fold
 from biomass_pl.harness.processes import assigned_fold, helpers_for, made_once
 from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, create_run, find_run, join_run
+from biomass_pl.tasks.base import BaseTask
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class FitCLI(RunCLI):
         """A trainer that logs and saves into the fold's folder."""
         configured = self.config_init["trainer"]
         folder = self.run.fold_dir(self.fold)
-        table = EpochTable(path=self.run.metrics_csv(self.fold), title=f"fold {self.fold}")
+        table = EpochTable(path=self.run.metrics_csv(self.fold), score=self.model.monitor, title=f"fold {self.fold}")
         settings = {
             "callbacks": [
                 *self.configured_callbacks(),
@@ -107,23 +108,24 @@ def fit(options: FitOptions, arguments: Sequence[str]) -> None:
     if assigned is not None:
         train_fold(*assigned)
         return
-    run, folds, first = _resumed_run(options, arguments) if options.resume else _new_run(options, arguments)
-    if first:
+    session = _resumed_run(options, arguments) if options.resume else _new_run(options, arguments)
+    run = session.run
+    if session.first:
         logger.info("Run folder: %s", run.path)
-    for fold in folds:
+    for fold in session.folds:
         if not run.is_finished(fold):
             train_fold(run, fold)
-        if first and run.record()["oof"] and not run.oof_csv(fold).is_file():
-            write_table(predict_held_out(run, fold), run.oof_csv(fold))
-    if first:
-        _finish(run)
+        if session.first and run.record()["oof"] and not run.oof_csv(fold).is_file():
+            write_table(predict_held_out(run, fold).table, run.oof_csv(fold))
+    if session.first:
+        _finish(run, session.task)
 
 
 def train_fold(run: Run, fold: int) -> None:
     """Trains one fold, from its last checkpoint if there is one, and marks it as finished."""
     with helpers_for(run, fold):
         cli = FitCLI(run, fold)
-        folds = read_folds(run.folds_csv, cli.datamodule.labels()["image_id"])
+        folds = read_folds(run.folds_csv, cli.datamodule.photo_ids())
         cli.datamodule.use_fold(fold, folds)
         held_out = int((folds == fold).sum())
         if cli.trainer.is_global_zero:
@@ -145,30 +147,43 @@ def train_fold(run: Run, fold: int) -> None:
         torch.cuda.empty_cache()
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, task: type[BaseTask]) -> None:
     """Pools the folds, draws the pictures and closes the record, once all folds are there."""
     missing = [str(fold) for fold in run.asked_folds() if not run.is_finished(fold)]
     if missing:
         logger.info("Not finished yet: fold %s. When they are: biomass predict --run %s", ", ".join(missing), run.path)
         return
     epochs = {fold: pd.read_csv(run.metrics_csv(fold)) for fold in run.asked_folds()}
-    draw_learning_curves(epochs, run.path / "learning_curves.png")
+    draw_learning_curves(epochs, run.path / "learning_curves.png", score=task.monitor)
     if run.record()["oof"]:
         # In a shared run, folds of other jobs may have been trained without being predicted.
         for fold in run.asked_folds():
             if not run.oof_csv(fold).is_file():
-                write_table(predict_held_out(run, fold), run.oof_csv(fold))
+                write_table(predict_held_out(run, fold).table, run.oof_csv(fold))
         tables = [pd.read_csv(run.oof_csv(fold)) for fold in run.asked_folds()]
-        report_out_of_fold(run, pd.concat(tables, ignore_index=True), run.oof_predictions)
+        report_out_of_fold(run.path, task.report, pd.concat(tables, ignore_index=True), run.oof_predictions)
     run.update_record(status="complete")
 
 
-def _new_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, list[int], bool]:
-    """Checks everything that can be checked before training, then makes or joins the run folder.
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What one call of `biomass fit` works on.
 
-    Returns:
-        The run, the folds to train in it, and whether this process is the first of those that train together.
+    Args:
+        run: The run.
+        folds: Folds to train in it.
+        task: What they train.
+        first: Whether this process is the first of those that train together.
     """
+
+    run: Run
+    folds: list[int]
+    task: type[BaseTask]
+    first: bool
+
+
+def _new_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
+    """Checks everything that can be checked before training, then makes or joins the run folder."""
     cli = RunCLI(arguments)
     cli.datamodule.check()
     folds = cli.datamodule.make_folds()
@@ -185,13 +200,14 @@ def _new_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, list[i
         fingerprint=_fingerprint(cli.datamodule.labels(), folds),
         oof=options.oof,
         files={
-            FOLDS_CSV: folds.rename_axis("image_id").reset_index().to_csv(index=False),
+            FOLDS_CSV: folds.reset_index().to_csv(index=False),
             **{f"{Run(Path()).config(fold)}": cli.config_text() for fold in asked},
         },
     )
     logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
     make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)
-    return made_once(cli.trainer, make), asked, cli.trainer.is_global_zero
+    run = made_once(cli.trainer, make)
+    return _Session(run=run, folds=asked, task=type(cli.model), first=cli.trainer.is_global_zero)
 
 
 def _check_together(cli: RunCLI, folds: pd.Series, asked: list[int]) -> None:
@@ -208,18 +224,13 @@ def _check_together(cli: RunCLI, folds: pd.Series, asked: list[int]) -> None:
             "data.bank_views keeps the features of a frozen backbone, and nothing freezes it. Add the callback "
             "BackboneFreeze, or set data.bank_views to 0."
         )
-    fewest = len(folds) - int(folds.value_counts().max())
-    if cli.datamodule.batch_size > fewest:
-        raise ConfigError(
-            f"data.batch_size {cli.datamodule.batch_size} is more than the {fewest} training photos of a fold. "
-            f"Lower it to {fewest} at most."
-        )
     for fold in asked:
         cli.datamodule.use_fold(fold, folds)
+        cli.datamodule.check_fold()
         cli.model.check_data(cli.datamodule)
 
 
-def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, list[int], bool]:
+def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
     if arguments:
         raise RunError(
             f"--resume goes on with the run's own settings and takes no others ({' '.join(arguments)}). "
@@ -228,12 +239,12 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> tuple[Run, li
     run = find_run(Path(LOGS), options.run, unfinished=True)
     cli = RunCLI(["--config", str(run.config(run.asked_folds()[0]))])
     labels = cli.datamodule.labels()
-    folds = read_folds(run.folds_csv, labels["image_id"])
+    folds = read_folds(run.folds_csv, cli.datamodule.photo_ids())
     if _fingerprint(labels, folds) != run.record()["data"]:
         raise RunError(
             f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
         )
-    return run, run.asked_folds(), cli.trainer.is_global_zero
+    return _Session(run=run, folds=run.asked_folds(), task=type(cli.model), first=cli.trainer.is_global_zero)
 
 
 def _asked_folds(options: FitOptions, folds: pd.Series) -> list[int]:

@@ -2,16 +2,25 @@
 
 import argparse
 import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import docstring_parser
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from biomass_pl.callbacks.freeze import BackboneFreeze
+from biomass_pl.data.base import FoldDataModule
+from biomass_pl.data.lesion import LesionDataModule
 from biomass_pl.data.pasture import PastureDataModule
+from biomass_pl.losses.binary import FocalLoss
 from biomass_pl.losses.pasture import DeadAware, FocalMSE, WeightedLoss
 from biomass_pl.optim import OptimConfig
+from biomass_pl.tasks.base import BaseTask
 from biomass_pl.tasks.five_head import AuxiliaryConfig, FiveHead
+from biomass_pl.tasks.lesion import LesionClassifier
 from biomass_pl.tasks.pasture import PastureTask, SoftmaxRatio
 
 _TRAINER = {
@@ -29,36 +38,78 @@ _TRAINER = {
 _LINKED = ("--model.tile_size", "--data.seed")
 """Follow data.tile_size and seed_everything; nothing to set."""
 
-_TRAINING: tuple[tuple[str, str, type], ...] = (
-    ("--model HierarchicalRatio | SoftmaxRatio | FiveHead", "--model.", PastureTask),
-    ("--model SoftmaxRatio only", "--model.", SoftmaxRatio),
-    ("--model FiveHead only", "--model.", FiveHead),
-    ("--model.auxiliary", "--model.auxiliary.", AuxiliaryConfig),
-    ("Rates", "--model.optim.", OptimConfig),
-    ("--model.loss WeightedLoss", "--model.loss.", WeightedLoss),
-    ("--model.loss FocalMSE", "--model.loss.", FocalMSE),
-    ("--model.loss DeadAware", "--model.loss.", DeadAware),
-    ("Callback BackboneFreeze", "", BackboneFreeze),
-)
+
+@dataclass(frozen=True)
+class _Section:
+    """Settings under one heading.
+
+    Args:
+        title: The heading.
+        prefix: What comes before the name of a setting.
+        described: The classes that take them.
+    """
+
+    title: str
+    prefix: str
+    described: tuple[type, ...]
 
 
-def print_help(own: argparse.ArgumentParser, *, training: bool) -> None:
+_RATES = _Section("Rates", "--model.optim.", (OptimConfig,))
+_FREEZE = _Section("Callback BackboneFreeze", "", (BackboneFreeze,))
+
+_TRAINING: dict[type[FoldDataModule], tuple[_Section, ...]] = {
+    PastureDataModule: (
+        _Section("--model HierarchicalRatio | SoftmaxRatio | FiveHead", "--model.", (PastureTask, BaseTask)),
+        _Section("--model SoftmaxRatio only", "--model.", (SoftmaxRatio,)),
+        _Section("--model FiveHead only", "--model.", (FiveHead,)),
+        _Section("--model.auxiliary", "--model.auxiliary.", (AuxiliaryConfig,)),
+        _RATES,
+        _Section("--model.loss WeightedLoss", "--model.loss.", (WeightedLoss,)),
+        _Section("--model.loss FocalMSE", "--model.loss.", (FocalMSE,)),
+        _Section("--model.loss DeadAware", "--model.loss.", (DeadAware,)),
+        _FREEZE,
+    ),
+    LesionDataModule: (
+        _Section("--model LesionClassifier", "--model.", (LesionClassifier, BaseTask)),
+        _RATES,
+        _Section("--model.loss FocalLoss", "--model.loss.", (FocalLoss,)),
+        _FREEZE,
+    ),
+}
+"""What a training on each kind of data takes."""
+
+
+def print_help(own: argparse.ArgumentParser, *, training: bool, configurations: Sequence[str]) -> None:
     """Prints the options of a command: its own, then the settings that a configuration holds.
 
     Args:
         own: The parser of the command's own options.
         training: Whether to show what only a training uses.
+        configurations: Configuration files, whose data say which settings are shown; without any, a pasture's.
     """
+    data = _data_class(configurations)
     console = Console(highlight=False)
     console.print(own.format_help().rstrip(), markup=False)
     console.print("\nSettings: in the YAML file, or here as --section.key VALUE, which wins", markup=False)
-    console.print("  --config FILE            the recipe, such as configs/two_stage.yaml", markup=False)
+    console.print("  --config FILE            the recipe; with --help: the settings of its data", markup=False)
     console.print("  --seed_everything N      seed of folds, order, augmentation and weights (42)", markup=False)
     _print_section(console, "Lightning's trainer (all: lightning.pytorch.Trainer)", "--trainer.", _TRAINER)
-    _print_section(console, "--data PastureDataModule", "--data.", _settings(PastureDataModule))
+    _print_section(console, f"--data {data.__name__}", "--data.", _settings(data))
     if training:
-        for title, prefix, described in _TRAINING:
-            _print_section(console, title, prefix, _settings(described))
+        for section in _TRAINING[data]:
+            settings = {name: text for described in section.described for name, text in _settings(described).items()}
+            _print_section(console, section.title, section.prefix, settings)
+
+
+def _data_class(configurations: Sequence[str]) -> type[FoldDataModule]:
+    named = {data.__name__: data for data in _TRAINING}
+    for file in reversed(configurations):
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) if Path(file).is_file() else None
+        data = content.get("data") if isinstance(content, dict) else None
+        name = str(data.get("class_path") if isinstance(data, dict) else data).rpartition(".")[2]
+        if name in named:
+            return named[name]
+    return PastureDataModule
 
 
 def _settings(described: type) -> dict[str, str]:

@@ -15,19 +15,15 @@ from biomass_pl.callbacks.oof import PredictionTable
 from biomass_pl.data.folds import read_folds
 from biomass_pl.data.photos import find_photos
 from biomass_pl.errors import ConfigError, RunError
-from biomass_pl.evaluation.pictures import draw_scatter
+from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.postprocess import derive_dead
-from biomass_pl.evaluation.score import render_scores, score_table
-from biomass_pl.evaluation.submission import make_submission
+from biomass_pl.evaluation.report import Report
 from biomass_pl.files import write_json, write_table
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.processes import on_its_own
 from biomass_pl.runs import LOGS, Run, find_run
 
 logger = logging.getLogger(__name__)
-
-GRAM_DECIMALS = 6
-"""Predicted grams are written, and scored, to the microgram."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +36,7 @@ class PredictOptions:
         split: Held-out photos (`oof`) or the test table (`test`).
         images: Photos or folders to predict instead.
         tta: Average each photo with its left-right and top-bottom flip.
-        derive_dead: Replace Dead by max(0, Total - GDM).
+        derive_dead: Pasture: replace Dead by max(0, Total - GDM).
         out: The table to write; none chooses a name in the run folder.
     """
 
@@ -53,6 +49,19 @@ class PredictOptions:
     out: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model says of photos.
+
+    Args:
+        table: A row per photo, with `<target>_pred`.
+        embeddings: Of the same photos in the same order, where asked for.
+    """
+
+    table: pd.DataFrame
+    embeddings: Embeddings | None = None
+
+
 class PredictCLI(RunCLI):
     """Makes the objects that predict with one fold of a run.
 
@@ -60,9 +69,11 @@ class PredictCLI(RunCLI):
         run: The run.
         fold: The fold.
         overrides: Settings of Lightning's form that differ from the training's.
+        embeddings: Whether to collect the embeddings of the photos as well.
     """
 
-    def __init__(self, run: Run, fold: int, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, run: Run, fold: int, overrides: Sequence[str] = (), *, embeddings: bool = False) -> None:
+        self.embeddings = embeddings
         # The checkpoint holds the backbone: nothing is to be fetched for it.
         own = ["--config", str(run.config(fold)), "--model.pretrained=false", "--model.backbone_weights=null"]
         alone = ["--trainer.callbacks=null", "--trainer.devices=1", "--trainer.strategy=auto", "--trainer.num_nodes=1"]
@@ -71,20 +82,16 @@ class PredictCLI(RunCLI):
 
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         """A trainer that writes nothing and collects the predictions."""
-        self.predictions = PredictionTable()
+        self.collected = PredictionTable(id_column=self.datamodule.id_columns[0], embeddings=self.embeddings)
         return super().instantiate_trainer(
-            callbacks=[*self.configured_callbacks(), FeatureBankFill(), self.predictions],
+            callbacks=[*self.configured_callbacks(), FeatureBankFill(), self.collected],
             logger=False,
             enable_checkpointing=False,
             **settings,
         )
 
-    def predict(self, run: Run, fold: int) -> pd.DataFrame:
-        """Predicts what the data module selected, by the fold's best checkpoint.
-
-        Returns:
-            `image_id` and `<target>_pred` in grams, rounded to the microgram.
-        """
+    def predict(self, run: Run, fold: int) -> Predictions:
+        """Predicts what the data module selected, by the fold's best checkpoint."""
         with on_its_own():
             self.trainer.predict(
                 self.model,
@@ -93,7 +100,11 @@ class PredictCLI(RunCLI):
                 return_predictions=False,
                 weights_only=True,
             )
-        return self.predictions.table().round(GRAM_DECIMALS)
+        table = self.model.report.rounded(self.collected.table())
+        if not self.embeddings:
+            return Predictions(table=table)
+        ids = table[self.datamodule.id_columns[0]]
+        return Predictions(table=table, embeddings=Embeddings(ids=ids, values=self.collected.embeddings()))
 
 
 def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
@@ -121,45 +132,54 @@ def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
         _predict_out_of_fold(run, folds, options, arguments)
 
 
-def predict_held_out(run: Run, fold: int, overrides: Sequence[str] = (), *, tta: bool = False) -> pd.DataFrame:
+def predict_held_out(
+    run: Run, fold: int, overrides: Sequence[str] = (), *, tta: bool = False, embeddings: bool = False
+) -> Predictions:
     """Predicts the held-out photos of one fold.
 
     Returns:
-        A row per photo: `image_id`, `fold`, metadata, targets and `<target>_pred` in grams.
+        A row per photo: what names it, `fold`, metadata, targets and `<target>_pred`.
     """
-    cli = PredictCLI(run, fold, overrides)
+    cli = PredictCLI(run, fold, overrides, embeddings=embeddings)
+    id_column, *others = cli.datamodule.id_columns
     labels = cli.datamodule.labels()
-    folds = read_folds(run.folds_csv, labels["image_id"])
+    folds = read_folds(run.folds_csv, cli.datamodule.photo_ids())
     cli.datamodule.use_fold(fold, folds)
     cli.datamodule.select("validation", flips=tta)
     predictions = cli.predict(run, fold)
-    held_out = labels[labels["image_id"].isin(folds.index[folds == fold])].drop(columns="image_path")
-    if sorted(predictions["image_id"]) != sorted(held_out["image_id"]):
-        msg = f"fold {fold} of {run.path} predicted {len(predictions)} photos for {len(held_out)} held out"
+    held_out = labels[labels[id_column].isin(folds.index[folds == fold])]
+    if sorted(predictions.table[id_column]) != sorted(held_out[id_column]):
+        msg = f"fold {fold} of {run.path} predicted {len(predictions.table)} photos for {len(held_out)} held out"
         raise RuntimeError(msg)
-    table = held_out.merge(predictions, on="image_id", validate="one_to_one")
-    table.insert(1, "fold", fold)
-    return table
+    table = held_out.merge(predictions.table, on=id_column, validate="one_to_one")
+    table.insert(1 + len(others), "fold", fold)
+    found = predictions.embeddings
+    return Predictions(table=table, embeddings=found and found.in_order(table[id_column]))
 
 
-def report_out_of_fold(run: Run, table: pd.DataFrame, path: Path) -> None:
+def report_out_of_fold(origin: Path, report: Report, table: pd.DataFrame, path: Path) -> None:
     """Writes the pooled table and its scores, and prints them.
 
     Args:
-        run: The run.
+        origin: Folder of the run or stack that predicted, for the title.
+        report: How its predictions are scored.
         table: Rows of all folds, as `predict_held_out` gives them.
         path: Where the table goes; the scores go beside it.
     """
-    scores = score_table(table)
-    metrics = path.with_name(f"{path.stem.replace('predictions', 'metrics')}.json")
-    if metrics.stem == path.stem:
-        metrics = path.with_name(f"{path.stem}_metrics.json")
+    scores = report.score(table)
+    metrics = beside(path, "metrics", ".json")
     write_table(table, path)
     write_json(scores, metrics)
-    draw_scatter(table, path.with_suffix(".png"))
+    report.draw(table, path.with_suffix(".png"))
     console = Console()
-    console.print(render_scores(scores, title=f"Out-of-fold scores of {run.path}"))
+    console.print(report.render(scores, title=f"Out-of-fold scores of {origin}"))
     console.print(f"{path}\n{path.with_suffix('.png')}\n{metrics}", soft_wrap=True, highlight=False)
+
+
+def beside(table: Path, what: str, suffix: str) -> Path:
+    """Where something goes that belongs to a table of predictions: `oof_metrics.json` to `oof_predictions.csv`."""
+    stem = table.stem.replace("predictions", what)
+    return table.with_name(f"{stem if stem != table.stem else f'{stem}_{what}'}{suffix}")
 
 
 def _finished_folds(run: Run, asked: list[int] | None) -> list[int]:
@@ -176,47 +196,75 @@ def _finished_folds(run: Run, asked: list[int] | None) -> list[int]:
 
 
 def _predict_out_of_fold(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
-    PredictCLI(run, folds[0], overrides).datamodule.check()
-    tables = [predict_held_out(run, fold, overrides, tta=options.tta) for fold in folds]
-    table = _finished(pd.concat(tables, ignore_index=True), options)
+    cli = PredictCLI(run, folds[0], overrides)
+    cli.datamodule.check()
+    report = type(cli.model).report
+    parts = [predict_held_out(run, fold, overrides, tta=options.tta, embeddings=True) for fold in folds]
+    table = _finished(pd.concat([part.table for part in parts], ignore_index=True), report, options)
     choices = ["tta"] * options.tta + ["derive_dead"] * options.derive_dead
     if options.folds:
         choices += ["folds", *map(str, folds)]
     path = options.out or run.oof_predictions.with_stem("_".join([run.oof_predictions.stem, *choices]))
-    report_out_of_fold(run, table, path)
+    report_out_of_fold(run.path, report, table, path)
+    _write_embeddings(Embeddings.joined([part.embeddings for part in parts if part.embeddings]), path)
 
 
 def _predict_test(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
-    table, root = _mean_of_folds(run, folds, options, overrides)
-    submission = make_submission(table, root / "sample_submission.csv")
-    _write(submission, options.out or run.path / "submission.csv", photos=len(table), folds=len(folds))
+    cli = PredictCLI(run, folds[0], overrides)
+    mean = _mean_of_folds(run, folds, options, overrides, embeddings=True)
+    submission = type(cli.model).report.submission(mean.table, cli.datamodule.root / "sample_submission.csv")
+    path = options.out or run.path / "submission.csv"
+    predictions = run.test_predictions if options.out is None else beside(path, "predictions", ".csv")
+    _write(submission, path, photos=len(mean.table), folds=len(folds))
+    write_table(mean.table, predictions)
+    if mean.embeddings is not None:
+        _write_embeddings(mean.embeddings, predictions)
 
 
 def _predict_images(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
-    table, _ = _mean_of_folds(run, folds, options, overrides, images=find_photos(options.images or []))
-    _write(table, options.out or run.path / "image_predictions.csv", photos=len(table), folds=len(folds))
+    mean = _mean_of_folds(run, folds, options, overrides, images=find_photos(options.images or []))
+    _write(mean.table, options.out or run.path / "image_predictions.csv", photos=len(mean.table), folds=len(folds))
 
 
 def _mean_of_folds(
-    run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str], images: Sequence[Path] = ()
-) -> tuple[pd.DataFrame, Path]:
-    """Mean predictions of unlabelled photos, the test table's without `images`; and the data folder."""
-    tables = []
+    run: Run,
+    folds: list[int],
+    options: PredictOptions,
+    overrides: Sequence[str],
+    *,
+    images: Sequence[Path] = (),
+    embeddings: bool = False,
+) -> Predictions:
+    """Mean predictions of unlabelled photos, the test table's without `images`.
+
+    Each fold has a backbone of its own: the mean of their embeddings is only about where each would put a photo.
+    """
+    parts = []
     for fold in folds:
-        cli = PredictCLI(run, fold, overrides)
+        cli = PredictCLI(run, fold, overrides, embeddings=embeddings)
         cli.datamodule.select("images" if images else "test", images=images, flips=options.tta)
         if fold == folds[0]:
             cli.datamodule.check_selected()
-        tables.append(cli.predict(run, fold))
-    mean = pd.concat(tables).groupby("image_id", sort=False).mean().reset_index()
-    return _finished(mean, options), cli.datamodule.root
+        parts.append(cli.predict(run, fold))
+    id_column = cli.datamodule.id_columns[0]
+    mean = pd.concat([part.table for part in parts]).groupby(id_column, sort=False).mean().reset_index()
+    found = [part.embeddings for part in parts if part.embeddings]
+    return Predictions(
+        table=_finished(mean, type(cli.model).report, options), embeddings=Embeddings.mean(found) if found else None
+    )
 
 
-def _finished(table: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
-    """Applies what is done to grams after the network."""
-    return (derive_dead(table) if options.derive_dead else table).round(GRAM_DECIMALS)
+def _finished(table: pd.DataFrame, report: Report, options: PredictOptions) -> pd.DataFrame:
+    """Applies what is done to predictions after the network."""
+    return report.rounded(derive_dead(table) if options.derive_dead else table)
 
 
 def _write(table: pd.DataFrame, path: Path, *, photos: int, folds: int) -> None:
     write_table(table, path)
     Console().print(f"{photos} photo(s), mean of {folds} fold(s): {path}", soft_wrap=True, highlight=False)
+
+
+def _write_embeddings(embeddings: Embeddings, predictions: Path) -> None:
+    path = beside(predictions, "embeddings", ".npz")
+    embeddings.write(path)
+    Console().print(str(path), soft_wrap=True, highlight=False)

@@ -53,6 +53,17 @@ def target_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, dict[s
     }
 
 
+def pasture_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """`weighted_r2`, `mean_r2` and `r2_<target>`.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+    """
+    scores = {"weighted_r2": weighted_r2(truth, prediction), "mean_r2": mean_r2(truth, prediction)}
+    return scores | {f"r2_{target}": values["r2"] for target, values in target_scores(truth, prediction).items()}
+
+
 def _r2(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> float:
     # A diverged network predicts NaN, of which r2_score would make an error.
     if len(truth) < 2 or np.ptp(truth) == 0 or not np.isfinite(prediction).all():

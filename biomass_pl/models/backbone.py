@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from biomass_pl.errors import ConfigError, WeightsError
 
+_TILES_IN_CACHE = 32
+
 
 class Backbone(nn.Module):
     """Tiles of 0 to 255 in, one feature vector per tile out.
@@ -78,8 +80,11 @@ class Backbone(nn.Module):
             Features (..., num_features).
         """
         flat = tiles.flatten(end_dim=-4)
-        parts = torch.split(flat, self.tile_batch) if self.tile_batch else (flat,)
-        if len(parts) > 1 and torch.is_grad_enabled() and self._learns():
+        learns = torch.is_grad_enabled() and self._learns()
+        # What one layer leaves for the next stays in the caches of a CPU when the tiles are few.
+        at_once = self.tile_batch or (len(flat) if learns or flat.device.type != "cpu" else _TILES_IN_CACHE)
+        parts = torch.split(flat, max(1, at_once))
+        if len(parts) > 1 and learns:
             # What a part keeps for the backward pass would add up to what all tiles keep at once.
             features = [checkpoint(self._encode, part, use_reentrant=False) for part in parts]
         else:

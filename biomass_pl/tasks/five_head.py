@@ -9,6 +9,7 @@ from torch import Tensor
 from biomass_pl.errors import ConfigError
 from biomass_pl.losses.pasture import EQUAL_WEIGHTS, PastureLoss, WeightedLoss
 from biomass_pl.metrics.epoch import EpochScores
+from biomass_pl.metrics.r2 import pasture_scores
 from biomass_pl.models.auxiliary import AuxiliaryHeads, ContextAdjustment
 from biomass_pl.models.correction import correct_dead, derive_dead
 from biomass_pl.models.heads import BiomassHead, FiveHeads
@@ -90,7 +91,7 @@ class FiveHead(PastureTask):
         self.context_adjustment = context_adjustment
         self.dead_correction = dead_correction or "off"
         self.correction_threshold = correction_threshold
-        self.raw_scores = EpochScores()
+        self.raw_scores = EpochScores(score=pasture_scores)
 
     def make_head(self, hidden: int) -> BiomassHead:
         """Five independent outputs."""
@@ -136,7 +137,7 @@ class FiveHead(PastureTask):
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Losses of the network's own grams; outside training the prediction is corrected."""
-        hidden = self.encode(batch)
+        hidden = self.network.fusion(self.features(batch))
         raw = self.network.head(hidden)
         logits = self.auxiliary_heads(hidden)
         losses: dict[str, Tensor] = self.loss(raw, batch["target"], log_target=self.log_target)
@@ -146,9 +147,9 @@ class FiveHead(PastureTask):
             return StepOutput(losses=losses, prediction=raw)
         return StepOutput(losses=losses, prediction=self._correct(raw, logits), raw_prediction=raw)
 
-    def predict_grams(self, batch: dict[str, Any]) -> Tensor:
+    def predict_targets(self, features: Tensor) -> Tensor:
         """Corrected grams (B, 5)."""
-        hidden = self.encode(batch)
+        hidden = self.network.fusion(features)
         return self._correct(self.network.head(hidden), self.auxiliary_heads(hidden))
 
     def update_scores(self, output: StepOutput, batch: dict[str, Any]) -> None:

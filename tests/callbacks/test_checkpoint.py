@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 
-from biomass_pl.callbacks.checkpoint import BestCheckpoint, WholeFileCheckpointIO
+from biomass_pl.callbacks import checkpoint
+from biomass_pl.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
 
 
 def test_a_checkpoint_round_trips(tmp_path):
@@ -30,3 +33,49 @@ def test_the_best_score_survives_a_move_of_the_folder(tmp_path):
     moved.load_state_dict(first.state_dict())
     assert moved.best_model_score == torch.tensor(0.7)
     assert moved.dirpath == str(tmp_path / "new")
+
+
+class Clock(Callback):
+    """An epoch takes 30 seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self.seconds += 30
+
+
+class SlowDisk(WholeFileCheckpointIO):
+    """Saving a checkpoint takes 10 seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.saved: list[int] = []
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+        self.clock.seconds += 10
+        self.saved.append(checkpoint["epoch"])
+        super().save_checkpoint(checkpoint, path, storage_options)
+
+
+def test_saving_the_last_epoch_takes_a_twentieth_of_the_time(tmp_path, monkeypatch):
+    clock = Clock()
+    disk = SlowDisk(clock)
+    monkeypatch.setattr(checkpoint, "time", clock)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=12,
+        limit_train_batches=1,
+        limit_val_batches=0,
+        callbacks=[clock, LastCheckpoint(folder=tmp_path)],
+        plugins=[disk],
+        **quiet,
+    )
+    trainer.fit(BoringModel())
+    # Saved at second 40; due again at 240: the epoch that ends at 250. Then the very last one.
+    assert disk.saved == [0, 7, 11]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 11

@@ -11,6 +11,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from biomass_pl.data import bank as bank_module
 from biomass_pl.data.bank import BankedFeatures, FeatureBank, photo_key, view_generator
 from biomass_pl.errors import ConfigError, DataError
 
@@ -176,3 +177,19 @@ def test_features_that_are_gone_in_mid_training_are_named(bank, shelf, tmp_path)
     assert np.array_equal(banked.read(photo, 1), features())
     with pytest.raises(DataError, match=r"a.jpg .*--resume"):
         banked.read(photo, 2)
+
+
+def test_features_are_read_from_disk_once_as_far_as_they_fit_into_memory(bank, shelf, tmp_path, monkeypatch):
+    photo = tmp_path / "a.jpg"
+    monkeypatch.setattr(bank_module, "_KEPT_BYTES", features().nbytes)
+    banked = BankedFeatures(bank=bank, views=2, shelf=shelf, keys={photo: "a"})
+    for view in (1, 2):
+        shelf.write("a", view, features() + view)
+        assert np.array_equal(banked.read(photo, view), features() + view)
+    shutil.rmtree(shelf.folder)
+    assert np.array_equal(banked.read(photo, 1), features() + 1)
+    with pytest.raises(DataError):
+        banked.read(photo, 2)
+    banked.use(shelf)
+    with pytest.raises(DataError):
+        banked.read(photo, 1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from biomass_pl.data.photos import check_photos, decoded_bytes, find_photos, read_photo, split_views
+from biomass_pl.data.photos import check_photos, decode_photo, decoded_bytes, find_photos, read_photo, split_views
 from biomass_pl.errors import DataError
 
 ORIENTATION = 0x0112
@@ -143,6 +143,30 @@ def test_a_large_photo_is_decoded_at_the_smallest_scale_that_suffices(tmp_path):
 
 def test_a_picture_without_scales_of_its_own_keeps_its_size(tmp_path):
     assert read_photo(save(tmp_path / "a.png", noise(32, 64)), at_least=(4, 8)).shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize("at_least", [(0, 0), (16, 32), (5, 5)])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_bytes_are_decoded_as_their_file_is(tmp_path, suffix, at_least):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / f"a.{suffix}", corners(), exif=exif)
+    photo = decode_photo(path.read_bytes(), "a", at_least=at_least)
+    assert np.array_equal(photo, read_photo(path, at_least=at_least)) and photo.shape[0] == 2 * photo.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"), [(0, "it is empty"), (3, "it is not a picture"), (700, "truncated"), (-20, "truncated")]
+)
+@pytest.mark.parametrize("at_least", [(0, 0), (1, 1)], ids=["full", "smallest"])
+def test_bytes_that_are_no_whole_picture_are_named(tmp_path, kept, reason, at_least):
+    content = save(tmp_path / "a.jpg", noise(16, 32)).read_bytes()
+    assert len(content) > 800
+    with pytest.raises(DataError) as caught:
+        decode_photo(content[:kept], "lesion 7 in a.hdf5", at_least=at_least)
+    message = str(caught.value)
+    assert message.startswith("Photo lesion 7 in a.hdf5 cannot be used: ") and message.endswith(". Replace it.")
+    assert reason in message
 
 
 def test_a_missing_photo_is_named(tmp_path):

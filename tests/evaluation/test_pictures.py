@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from biomass_pl.evaluation.pictures import draw_learning_curves, draw_scatter
+from biomass_pl.evaluation.pictures import draw_importance, draw_learning_curves, draw_scatter
 from biomass_pl.targets import TARGETS
 
 
@@ -40,7 +40,7 @@ def test_learning_curves_change_with_the_epochs_and_the_folds(tmp_path):
         "two": {0: epochs(), 1: epochs(2)},
         "other": {0: epochs(), 1: epochs(3)},
     }.items():
-        draw_learning_curves(folds, tmp_path / f"{name}.png")
+        draw_learning_curves(folds, tmp_path / f"{name}.png", score="val/weighted_r2")
         drawn[name] = pixels(tmp_path / f"{name}.png")
     assert not np.array_equal(drawn["one"], drawn["two"])
     assert not np.array_equal(drawn["two"], drawn["other"])
@@ -57,5 +57,18 @@ def test_the_scatter_shows_states_in_colours_of_their_own(tmp_path):
 
 @pytest.mark.parametrize("loss", [-1.0, np.nan])
 def test_losses_that_no_logarithm_can_show_are_drawn_all_the_same(loss, tmp_path):
-    draw_learning_curves({0: epochs().assign(**{"train/loss": loss})}, tmp_path / "curves.png")
+    draw_learning_curves({0: epochs().assign(**{"train/loss": loss})}, tmp_path / "curves.png", score="val/weighted_r2")
     assert pixels(tmp_path / "curves.png").shape[2] == 3
+
+
+def test_the_picture_shows_the_first_thirty_features(tmp_path):
+    importance = pd.DataFrame({"feature": [f"feature {number}" for number in range(31)], "gain": 1 / 31})
+    unseen, seen = importance.copy(), importance.copy()
+    unseen.loc[30, "gain"] = 0.9
+    seen.loc[29, "gain"] = 0.9
+    pictures = []
+    for name, table in {"plain": importance, "unseen": unseen, "seen": seen}.items():
+        draw_importance(table, tmp_path / f"{name}.png")
+        pictures.append(np.asarray(Image.open(tmp_path / f"{name}.png")))
+    assert np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
+    assert len(list(tmp_path.iterdir())) == 3

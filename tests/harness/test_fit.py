@@ -132,8 +132,8 @@ def test_a_killed_fold_resumes_to_the_undisturbed_table(epoch, run, recipe, work
     fit_killed_after(epoch, recipe, workdir)
     killed = find_run(workdir / "lightning_logs")
     assert not killed.is_complete()
-    # An epoch's line is printed before its checkpoint is written, so the kill may have come in between.
-    assert torch.load(killed.last_checkpoint(0), weights_only=True)["epoch"] in (epoch - 2, epoch - 1)
+    # An epoch's line is printed before its checkpoint is written, and on a slow disk not every epoch is.
+    assert torch.load(killed.last_checkpoint(0), weights_only=True)["epoch"] < epoch
     assert main(["fit", "--resume"]) == 0
     assert killed.is_complete()
     assert killed.oof_csv(0).read_bytes() == run.oof_csv(0).read_bytes()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomass_pl.metrics.epoch import EpochScores
-from biomass_pl.metrics.r2 import mean_r2, target_scores, weighted_r2
+from biomass_pl.metrics.r2 import mean_r2, pasture_scores, target_scores, weighted_r2
 from biomass_pl.targets import TARGETS
 
 
@@ -23,7 +23,7 @@ def grams(photos: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @given(sizes=st.lists(st.integers(1, 5), min_size=2, max_size=6), seed=st.integers(0, 1000))
 def test_scores_over_batches_equal_one_shot(sizes, seed):
     prediction, truth = grams(sum(sizes), seed)
-    batched, once = EpochScores(), EpochScores()
+    batched, once = EpochScores(score=pasture_scores), EpochScores(score=pasture_scores)
     for part, true in zip(prediction.split(sizes), truth.split(sizes), strict=True):
         batched.update(part, true)
     once.update(prediction, truth)
@@ -32,7 +32,7 @@ def test_scores_over_batches_equal_one_shot(sizes, seed):
 
 def test_scores_are_those_of_the_tables():
     prediction, truth = grams(12)
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     scores.update(prediction, truth)
     as_table = truth.numpy().astype(np.float64), prediction.numpy().astype(np.float64)
     expected = {"weighted_r2": weighted_r2(*as_table), "mean_r2": mean_r2(*as_table)}
@@ -45,7 +45,7 @@ def test_scores_are_not_the_mean_of_the_batches_scores():
     prediction, truth = grams(8)
     truth[:4] += 100
     prediction[:4] += 100
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     each = []
     for half in (slice(0, 4), slice(4, 8)):
         scores.update(prediction[half], truth[half])
@@ -54,7 +54,7 @@ def test_scores_are_not_the_mean_of_the_batches_scores():
 
 
 def test_states_stay_float32_and_scores_are_plain_numbers():
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     for _ in range(2):
         scores.update(*grams(3))
     computed = scores.compute()
@@ -66,7 +66,7 @@ def test_a_large_common_offset_does_not_spoil_the_scores():
     # In float32 the squares of 10,000 g would lose what the scores are made of.
     prediction, truth = grams(50)
     truth, prediction = truth.round() + 10_000, prediction.round() + 10_000
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     scores.update(prediction, truth)
     expected = weighted_r2(truth.double().numpy(), prediction.double().numpy())
     assert scores.compute()["weighted_r2"] == pytest.approx(expected, abs=1e-12)
@@ -74,7 +74,7 @@ def test_a_large_common_offset_does_not_spoil_the_scores():
 
 def test_bfloat16_predictions_are_scored():
     prediction, truth = grams(6)
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     scores.update(prediction.bfloat16(), truth)
     expected = weighted_r2(truth.numpy(), prediction.bfloat16().float().numpy())
     assert scores.compute()["weighted_r2"] == pytest.approx(expected, abs=1e-5)
@@ -82,23 +82,23 @@ def test_bfloat16_predictions_are_scored():
 
 def test_predictions_with_a_graph_are_scored():
     prediction, truth = grams(4)
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     scores.update(prediction.requires_grad_(), truth)
     assert math.isfinite(scores.compute()["weighted_r2"])
 
 
 def test_reset_forgets_the_epoch():
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     scores.update(*grams(5, seed=1))
     scores.reset()
     scores.update(*grams(5, seed=2))
-    fresh = EpochScores()
+    fresh = EpochScores(score=pasture_scores)
     fresh.update(*grams(5, seed=2))
     assert scores.compute() == fresh.compute()
 
 
 def test_a_diverged_prediction_gives_nan_and_no_error():
     prediction, truth = grams(4)
-    scores = EpochScores()
+    scores = EpochScores(score=pasture_scores)
     scores.update(prediction * math.nan, truth)
     assert math.isnan(scores.compute()["weighted_r2"])

@@ -87,7 +87,7 @@ def test_auxiliary_losses_are_weighted_parts_beside_the_regression(batch):
     task = built(auxiliary=AuxiliaryConfig(state_weight=0.5, month_weight=4.0, species_weight=1.0)).eval()
     losses = task.step(batch).losses
     assert set(losses) == {"regression", "constraint", "state", "month", "species"}
-    logits = task.auxiliary_heads(task.encode(batch))
+    logits = task.auxiliary_heads(task.network.fusion(task.features(batch)))
     plain = task.auxiliary_heads.losses(logits, batch)
     for name, weight in {"state": 0.5, "month": 4.0, "species": 1.0}.items():
         assert plain[name].item() > 0
@@ -217,7 +217,7 @@ def test_the_adjustment_comes_before_the_correction(batch):
     task.network.head.start_at(torch.tensor([[20.0, 10.0, 5.0, 25.0, 35.0]]))
     for name in ("Dry_Dead_g_by_state", "Dry_Dead_g_by_month"):
         task.context.get_buffer(name).fill_(9.0)
-    hidden = task.encode(batch)
+    hidden = task.network.fusion(task.features(batch))
     raw = task.network.head(hidden)
     adjusted = task.context(raw, task.auxiliary_heads(hidden))
     # As they are, the sums hold; five times the dead breaks them, and that is what the correction sees.

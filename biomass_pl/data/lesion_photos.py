@@ -1,0 +1,154 @@
+"""Where the photos of lesions lie: an HDF5 file of JPEG bytes, or a folder of JPEG files."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from biomass_pl.data.photos import decode_photo, read_photo
+from biomass_pl.errors import DataError, listed
+
+
+class PhotoStore(Protocol):
+    """Photos by the names that the metadata give them."""
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """The names that have no photo."""
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo to RGB, uint8 (height, width, 3), at a size that suffices.
+
+        Raises:
+            DataError: There is none, or it cannot be decoded.
+        """
+
+
+@dataclass(eq=False)
+class Hdf5Photos:
+    """An HDF5 file with one scalar dataset of JPEG bytes per photo, as ISIC 2024 has it.
+
+    Every process opens the file on its own, when it first reads: an open file cannot be handed over.
+
+    Args:
+        path: The file.
+    """
+
+    path: Path
+    _file: Any = field(default=None, init=False, repr=False)
+    _process: int = field(default=-1, init=False, repr=False)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """The names that are not in the file."""
+        present = set(self._opened().keys())
+        return [name for name in names if name not in present]
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo; see `PhotoStore`."""
+        try:
+            content = np.asarray(self._opened()[name][()]).tobytes()
+        except (KeyError, TypeError, OSError) as error:
+            raise DataError(f"{self.path} has no photo {name} that can be read ({error}). Restore the file.") from error
+        return decode_photo(content, f"{name} in {self.path}", at_least=at_least)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_process": -1}
+
+    def _opened(self) -> Any:
+        if self._process != os.getpid():
+            try:
+                self._file = h5py.File(self.path, "r")
+            except OSError as error:
+                raise DataError(f"{self.path} is no HDF5 file that can be read ({error}). Restore it.") from error
+            self._process = os.getpid()
+        return self._file
+
+
+@dataclass(frozen=True)
+class FolderPhotos:
+    """A folder with a file `<name>.jpg` per photo.
+
+    Args:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """The names that have no file."""
+        present = {file.name for file in self.folder.iterdir()}
+        return [name for name in names if f"{name}.jpg" not in present]
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo; see `PhotoStore`."""
+        return read_photo(self.folder / f"{name}.jpg", at_least=at_least)
+
+
+@dataclass(frozen=True)
+class PhotoFiles:
+    """Photos that are named by their paths."""
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """The paths that do not exist."""
+        return [name for name in names if not Path(name).exists()]
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo; see `PhotoStore`."""
+        return read_photo(Path(name), at_least=at_least)
+
+
+def open_photos(root: Path, split: str) -> PhotoStore:
+    """The photos of a data folder.
+
+    Args:
+        root: Data folder, with `<split>-image.hdf5`, or the JPEG files in `<split>-image/image` or `<split>-image`.
+        split: `train` or `test`.
+
+    Raises:
+        DataError: The folder has none of them.
+    """
+    packed, nested, plain = (
+        root / f"{split}-image.hdf5",
+        root / f"{split}-image" / "image",
+        root / f"{split}-image",
+    )
+    if packed.is_file():
+        return Hdf5Photos(packed)
+    for folder in (nested, plain):
+        if folder.is_dir():
+            return FolderPhotos(folder)
+    raise DataError(f"{root} has neither {packed.name} nor a folder {plain.name} of JPEG files. Add one of them.")
+
+
+def check_store(store: PhotoStore, names: Sequence[str]) -> None:
+    """Decodes every photo once and names all that are missing or cannot be read.
+
+    Raises:
+        DataError: At least one is.
+    """
+    missing = store.missing(names)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} photos of the metadata are missing; add them or remove their rows:\n"
+            f"{listed(missing)}"
+        )
+    problems = [problem for problem in _problems(store, names) if problem]
+    if problems:
+        raise DataError(f"{len(problems)} photo(s) cannot be used:\n{listed(problems)}")
+
+
+def _problems(store: PhotoStore, names: Sequence[str]) -> Iterable[str | None]:
+    def problem(name: str) -> str | None:
+        try:
+            # The smallest scale still reads the photo to its end, where a truncation shows.
+            store.read(name, at_least=(1, 1))
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(problem, names, chunksize=64)
