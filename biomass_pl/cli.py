@@ -174,12 +174,12 @@ def _stack(arguments: list[str]) -> None:
         "--negatives_per_positive", type=float, metavar="N", help="draw so many for each booster (default: all)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: in the run folder)")
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
     from biomass_pl.harness.messages import quiet_libraries
     from biomass_pl.harness.stack import StackOptions, run_stack
 
     with quiet_libraries():
-        run_stack(StackOptions(**vars(options)))
+        run_stack(StackOptions(**vars(options)), rest)
 
 
 def _bench(arguments: list[str]) -> None:

@@ -45,8 +45,15 @@ def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed:
     _require_columns(table, strategy)
     table = table.sort_values("image_id", ignore_index=True)
     groups, strata = _groups(table, strategy), None if strategy == "random" else _strata(table, strategy)
-    what = f"cv_strategy {strategy}"
-    return split_folds(table["image_id"], groups=groups, strata=strata, num_folds=num_folds, seed=seed, what=what)
+    return split_folds(
+        table["image_id"],
+        groups=groups,
+        strata=strata,
+        num_folds=num_folds,
+        seed=seed,
+        what=f"cv_strategy {strategy}",
+        remedy="choose another data.cv_strategy",
+    )
 
 
 def split_folds(
@@ -57,16 +64,18 @@ def split_folds(
     num_folds: int,
     seed: int,
     what: str,
+    remedy: str,
 ) -> pd.Series:
     """Deals photos into folds of about equal size.
 
     Args:
         image_ids: Names of the photos.
-        groups: What stays together in one fold; none deals photos one by one.
-        strata: Classes that every fold should hold in the same shares; none: does not look at classes.
+        groups: What stays together in one fold, with strata; none deals photos one by one.
+        strata: Classes that every fold should hold in the same shares; none does not look at classes.
         num_folds: Number of folds.
         seed: Seed of the shuffling.
         what: What made groups and strata, for messages.
+        remedy: What else can be done where there are too few groups.
 
     Returns:
         Fold number per photo, indexed by its name, in the order given.
@@ -80,7 +89,7 @@ def split_folds(
     if available < num_folds:
         raise FoldError(
             f"{what} finds {available} {units} for {num_folds} folds. "
-            f"Lower data.num_folds to {available} at most, or choose another data.cv_strategy."
+            f"Lower data.num_folds to {available} at most, or {remedy}."
         )
     folds = pd.Series(-1, index=pd.Index(image_ids), name="fold")
     shuffled = {"n_splits": num_folds, "shuffle": True, "random_state": seed}

@@ -1,7 +1,6 @@
 """Photos of skin lesions, one fold at a time."""
 
 import math
-import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,75 +9,24 @@ from typing import Any, ClassVar
 import albumentations as A  # noqa: N812
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from biomass_pl.data.base import Draw, FoldDataModule, Split, TableFeatures, require_at_least, shuffled
 from biomass_pl.data.folds import read_folds, split_folds
+from biomass_pl.data.lesion_batches import balanced_batches, malignant_in_batch, resampled_negatives
+from biomass_pl.data.lesion_dataset import LesionDataset
 from biomass_pl.data.lesion_features import CATEGORY_COLUMNS, NUMERIC_COLUMNS, lesion_features
 from biomass_pl.data.lesion_photos import PhotoFiles, PhotoStore, check_store, open_photos
 from biomass_pl.data.lesion_tables import (
     TARGET,
     columns_of,
-    metadata_path,
+    has_lesions,
     read_lesions,
     read_metadata,
     require_one_fold_per_patient,
 )
-from biomass_pl.data.lesion_transforms import Augmentation, change, decode_size, plain_changes, training_changes
+from biomass_pl.data.lesion_transforms import Augmentation, decode_size, plain_changes, training_changes
 from biomass_pl.errors import ConfigError, FoldError
-
-_FLIP_AXES = (None, 1, 0)
-"""Test-time views of (height, width, channel) arrays: as they are, flipped left-right, flipped top-bottom."""
-
-
-class LesionDataset(Dataset[dict[str, Any]]):
-    """Photos of lesions. What an item looks like depends on (seed, epoch, lesion) alone.
-
-    Args:
-        photos: Where the photos lie.
-        names: The lesions.
-        targets: 0 or 1 of each (lesions,); none where unknown.
-        changes: Makes the picture from a decoded photo.
-        at_least: Height and width of a decoded photo that suffice.
-        seed: Seed of the random changes.
-        flips: Yield each photo three times: as it is, flipped left-right, flipped top-bottom.
-    """
-
-    def __init__(
-        self,
-        *,
-        photos: PhotoStore,
-        names: Sequence[str],
-        targets: np.ndarray | None,
-        changes: A.Compose,
-        at_least: tuple[int, int],
-        seed: int,
-        flips: bool = False,
-    ) -> None:
-        self.photos = photos
-        # Arrays of text and numbers: lists of Python objects would be copied into every worker, page by page.
-        self.names = np.array(names, dtype=np.str_)
-        self.targets = None if targets is None else torch.tensor(targets, dtype=torch.float32)
-        self.changes = changes
-        self.at_least = at_least
-        self.seed = seed
-        self.flip_axes = _FLIP_AXES if flips else _FLIP_AXES[:1]
-
-    def __len__(self) -> int:
-        return len(self.names) * len(self.flip_axes)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The item for (index, epoch): `id`, `tiles` uint8 (3, S, S), and `target` where it is known."""
-        index, epoch = key
-        position, flip = divmod(index, len(self.flip_axes))
-        name = str(self.names[position])
-        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(name.encode())])
-        picture = change(self.changes, self.photos.read(name, at_least=self.at_least), rng)
-        axis = self.flip_axes[flip]
-        flipped = picture if axis is None else np.flip(picture, axis)
-        item = {"id": name, "tiles": torch.from_numpy(np.ascontiguousarray(flipped.transpose(2, 0, 1)))}
-        return item if self.targets is None else {**item, "target": self.targets[position]}
 
 
 class LesionDataModule(FoldDataModule):
@@ -191,6 +139,7 @@ class LesionDataModule(FoldDataModule):
                 num_folds=self.num_folds,
                 seed=self.seed,
                 what="Grouping by patient_id",
+                remedy="give folds of your own as data.fold_csv",
             )
         return folds.loc[self._used["isic_id"]]
 
@@ -221,8 +170,8 @@ class LesionDataModule(FoldDataModule):
         malignant = int((self._used.loc[~held_out, TARGET] == 1).sum())
         if self.positive_ratio is None:
             return
-        wanted = int(self.batch_size * self.positive_ratio)
-        if not 1 <= wanted <= malignant or wanted == self.batch_size:
+        wanted = malignant_in_batch(self.batch_size, self.positive_ratio)
+        if not 1 <= wanted <= malignant:
             raise ConfigError(
                 f"data.positive_ratio {self.positive_ratio} puts {wanted} malignant and {self.batch_size - wanted} "
                 f"benign lesions into a batch of {self.batch_size}; fold {self.fold} trains on {malignant} malignant "
@@ -236,13 +185,13 @@ class LesionDataModule(FoldDataModule):
             ConfigError: A column is known in training only, or unknown.
             DataError: A table cannot be read.
         """
-        tested = metadata_path(self.root, "test").is_file()
+        tested = has_lesions(self.root, "test")
         chosen = list(columns) if columns is not None else self._usable_columns(tested=tested)
         parts = {}
         for split in ("train", "test") if tested else ("train",):
-            metadata = read_metadata(self.root, split).set_index("isic_id", drop=False)
-            features = lesion_features(metadata, columns=chosen)
-            parts[split] = features, metadata["patient_id"]
+            groups = read_lesions(self.root, split).set_index("isic_id")["patient_id"]
+            metadata = read_metadata(self.root, split)
+            parts[split] = lesion_features(metadata, columns=chosen).set_index(metadata["isic_id"]), groups
         names = self._used["isic_id"]
         labelled, patients = parts["train"]
         test, test_patients = parts.get("test", (None, None))
@@ -326,41 +275,3 @@ class LesionDataModule(FoldDataModule):
         if tested:
             present &= set(columns_of(self.root, "test"))
         return [column for column in (*NUMERIC_COLUMNS, *CATEGORY_COLUMNS) if column in present]
-
-
-def balanced_batches(targets: np.ndarray, batch_size: int, positive_ratio: float) -> Draw:
-    """Batches with a fixed number of malignant lesions, each of which is seen at most once per epoch.
-
-    The benign ones are drawn anew; they repeat only where there are too few of them.
-
-    Args:
-        targets: 0 or 1 of the training lesions.
-        batch_size: Lesions in a batch.
-        positive_ratio: Share of malignant ones in it, rounded down to a whole number, one or more.
-    """
-    malignant, benign = np.flatnonzero(targets == 1), np.flatnonzero(targets == 0)
-    in_batch = int(batch_size * positive_ratio)
-    batches = len(malignant) // in_batch
-
-    def draw(rng: np.random.Generator) -> np.ndarray:
-        positives = rng.permutation(malignant)[: batches * in_batch].reshape(batches, in_batch)
-        negatives = np.resize(rng.permutation(benign), (batches, batch_size - in_batch))
-        return np.asarray(rng.permuted(np.hstack([positives, negatives]), axis=1).ravel())
-
-    return Draw(items=draw, together=batch_size)
-
-
-def resampled_negatives(targets: np.ndarray, neg_pos_ratio: float) -> Draw:
-    """All malignant lesions, and so many benign ones for each, drawn anew every epoch.
-
-    Args:
-        targets: 0 or 1 of the training lesions.
-        neg_pos_ratio: Benign lesions per malignant one, as far as there are so many.
-    """
-    malignant, benign = np.flatnonzero(targets == 1), np.flatnonzero(targets == 0)
-    drawn = min(len(benign), max(1, round(neg_pos_ratio * len(malignant))))
-
-    def draw(rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(np.concatenate([malignant, rng.choice(benign, drawn, replace=False)]))
-
-    return Draw(items=draw)

@@ -45,7 +45,7 @@ class Trait:
 # Logarithms, but for the darkness (CIELAB lightness) and the hue (degrees towards yellow from the skin's).
 TRAITS = {
     "diameter_mm": Trait(math.log(3.2), 0.32, 0.22, 1.7),
-    "irregularity": Trait(math.log(0.07), 0.20, 0.35, 2.7),
+    "irregularity": Trait(math.log(0.056), 0.20, 0.35, 2.7),
     "variegation": Trait(math.log(0.18), 0.20, 0.40, 2.7),
     "asymmetry": Trait(math.log(0.18), 0.25, 0.35, 1.0),
     "darkness": Trait(14.0, 3.0, 2.5, 0.8),
@@ -110,7 +110,7 @@ def invent_lesions(*, split: str, count: int, malignant: int, seed: int) -> list
     rng = stream((seed, split_number), "patients")
     sizes = _lesions_per_patient(count, rng)
     malignant_of = _malignant_per_patient(sizes, malignant, rng)
-    lesions = []
+    lesions: list[Lesion] = []
     for number, (size, bad) in enumerate(zip(sizes, malignant_of, strict=True)):
         patient = _patient(2 * number + split_number, bad > 0, seed)
         lesions += [
@@ -126,6 +126,7 @@ def _lesions_per_patient(count: int, rng: np.random.Generator) -> list[int]:
     if patients == 1:
         return [count] if count else []
     shares = np.exp(rng.normal(0, LESION_COUNT_SPREAD, patients - 1))
+    # Cutting the largest raises the others' shares: a few rounds settle it.
     for _ in range(20):
         shares = np.minimum(shares / shares.sum(), max(LARGEST_SHARE, 1.5 / patients))
     # Everyone else has two at least; the rest goes by share, the largest remainders first.
@@ -139,7 +140,7 @@ def _lesions_per_patient(count: int, rng: np.random.Generator) -> list[int]:
 def _malignant_per_patient(sizes: list[int], malignant: int, rng: np.random.Generator) -> list[int]:
     """Spreads the malignant lesions over many patients, in no patient more than half of the lesions."""
     room = np.array(sizes, int) // 2
-    # As few patients as needed, but half of them at least: the larger ones come sooner.
+    # Half of the patients, the larger ones rather than the smaller; more of them when these have no room.
     order = np.argsort(-room * rng.uniform(0.5, 1, len(room)), kind="stable")
     chosen = max(FEWEST_MALIGNANT_PATIENTS, min(len(sizes), malignant) // 2)
     while chosen < len(order) and room[order[:chosen]].sum() < malignant:
@@ -208,7 +209,7 @@ def _look(patient: Patient, traits: dict[str, float], rng: np.random.Generator) 
         contrast=(-darkness, chroma * math.cos(hue) - red, chroma * math.sin(hue) - yellow),
         diameter_mm=diameter,
         roundness=float(rng.uniform(0.6, 0.95)),
-        irregularity=min(math.exp(traits["irregularity"]), 0.25),
+        irregularity=min(math.exp(traits["irregularity"]), 0.2),
         asymmetry=min(math.exp(traits["asymmetry"]), 0.8),
         variegation=min(math.exp(traits["variegation"]), 1.2),
         # The crop follows the lesion: its size in pixels does not give the millimetres away.

@@ -133,7 +133,7 @@ def check_store(store: PhotoStore, names: Sequence[str]) -> None:
     missing = store.missing(names)
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} photos of the metadata are missing; add them or remove their rows:\n"
+            f"{len(missing)} of {len(names)} photos are missing; add them, or leave out what names them:\n"
             f"{listed(missing)}"
         )
     problems = [problem for problem in _problems(store, names) if problem]

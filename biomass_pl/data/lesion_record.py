@@ -121,23 +121,19 @@ def record(lesion: Lesion, *, place: Place | None = None) -> Record:
     """
     rng = stream(lesion.key, "record")
     patient = lesion.patient
-    return (
-        {
-            "isic_id": lesion.identity,
-            "target": int(lesion.malignant),
-            "patient_id": patient.identity,
-            "age_approx": patient.age,
-            "sex": patient.sex,
-            "image_type": "TBP tile: close-up",
-            "tbp_tile_type": "3D: white" if patient.white_light else "3D: XP",
-            "attribution": patient.clinic,
-            "copyright_license": "CC-0",
-        }
-        | _position(place or _place(lesion, rng), rng)
-        | _colours(lesion, rng)
-        | _shape(lesion, rng)
-        | _diagnosis(lesion, rng)
-    )
+    identity: Record = {
+        "isic_id": lesion.identity,
+        "target": int(lesion.malignant),
+        "patient_id": patient.identity,
+        "age_approx": patient.age,
+        "sex": patient.sex,
+        "image_type": "TBP tile: close-up",
+        "tbp_tile_type": "3D: white" if patient.white_light else "3D: XP",
+        "attribution": patient.clinic,
+        "copyright_license": "CC-0",
+    }
+    position = _position(place or _place(lesion, rng), rng)
+    return identity | position | _colours(lesion, rng) | _shape(lesion, rng) | _diagnosis(lesion, rng)
 
 
 def _place(lesion: Lesion, rng: np.random.Generator) -> Place:
@@ -200,7 +196,7 @@ def _shape(lesion: Lesion, rng: np.random.Generator) -> Record:
     irregularity = look.irregularity * math.exp(rng.normal(0, OUTLINE_ERROR))
     area = math.pi / 4 * longest * shortest
     ellipse = math.pi * math.sqrt((longest**2 + shortest**2) / 2)
-    perimeter = ellipse * (1 + 1.5 * irregularity)
+    perimeter = ellipse * (1 + 1.9 * irregularity)
     return {
         "clin_size_long_diam_mm": round(longest, 2),
         "tbp_lv_areaMM2": round(area, 6),
@@ -208,7 +204,7 @@ def _shape(lesion: Lesion, rng: np.random.Generator) -> Record:
         "tbp_lv_area_perim_ratio": round(perimeter**2 / area, 6),
         "tbp_lv_minorAxisMM": round(shortest, 6),
         "tbp_lv_eccentricity": round(math.sqrt(1 - (shortest / longest) ** 2), 6),
-        "tbp_lv_norm_border": round(10 * (1 - math.exp(-irregularity / 0.22)), 6),
+        "tbp_lv_norm_border": round(10 * (1 - math.exp(-irregularity / 0.18)), 6),
         "tbp_lv_symm_2axis": round(min(0.1 + look.asymmetry * math.exp(rng.normal(0, 0.35)), 1.0), 6),
         "tbp_lv_symm_2axis_angle": 5 * int(rng.integers(36)),
     }

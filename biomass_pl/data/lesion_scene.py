@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from biomass_pl.data.scene import Image, Key, stream
+from biomass_pl.data.scene import Floats, Image, Key, stream
 
 # Lightness, red and yellow (CIELAB) that a second pigment adds to a mole: dark brown, blue-grey, pink.
-PIGMENTS = ((-15.0, 3.0, -5.0), (-7.0, -8.0, -20.0), (8.0, 9.0, -6.0))
-# Share of the radius by which an outline of irregularity 1 wanders (one standard deviation).
-WANDER = 0.8
+PIGMENTS = ((-18.0, 3.0, -6.0), (-9.0, -9.0, -26.0), (9.0, 10.0, -7.0))
 OUTLINE_WAVES = 14
 OUTLINE_POINTS = 720
 FRECKLE = (-7.0, 3.0, 3.0)
@@ -31,7 +29,7 @@ class LesionLook:
         contrast: What the mole adds to the skin's colour on average, in the same units.
         diameter_mm: Longest diameter.
         roundness: Shortest diameter as a share of the longest.
-        irregularity: How far the outline leaves the ellipse; 0 is an ellipse, moles have about 0.1.
+        irregularity: How far the outline leaves the ellipse: standard deviation of the radius as a share of it.
         asymmetry: How far the darkest part lies off the centre, as a share of the radius.
         variegation: How much of other pigments shows; 0 is one colour, moles have about 0.3.
         view_mm: Width of the crop on the skin.
@@ -69,7 +67,7 @@ def draw_lesion(*, look: LesionLook, key: Key) -> npt.NDArray[np.uint8]:
     lab += _freckles(look, stream(key, "freckles"))
     lab += _mole(look, stream(key, "mole"))
     hair = _hairs(look, stream(key, "hairs"))
-    lab = cv2.merge([part * (1 - hair) for part in cv2.split(lab)]) + _coloured(hair, HAIR)
+    lab += _coloured(hair, (1.0, 1.0, 1.0)) * (np.array(HAIR, np.float32) - lab)
     return _photographed(lab, look, stream(key, "camera"))
 
 
@@ -80,9 +78,9 @@ def _field(rng: np.random.Generator, grain_mm: float, look: LesionLook) -> Image
     return cv2.resize(grid, (look.side, look.side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
-def _coloured(amount: Image, colour: tuple[float, float, float]) -> Image:
-    """A colour (CIELAB) in the given amount per pixel."""
-    return cv2.merge([amount * np.float32(part) for part in colour]).astype(np.float32)
+def _coloured(amount: Image, values: tuple[float, float, float]) -> Image:
+    """Three values in the given amount per pixel."""
+    return cv2.merge([amount * np.float32(value) for value in values]).astype(np.float32)
 
 
 def _coordinates(side: int) -> tuple[Image, Image]:
@@ -104,22 +102,11 @@ def _freckles(look: LesionLook, rng: np.random.Generator) -> Image:
     spots = np.zeros((look.side, look.side), np.float32)
     scale = look.side / look.view_mm
     for _ in range(rng.poisson(look.freckles * look.view_mm**2 / 100)):
-        centre, radius = rng.uniform(0, look.side, 2), rng.uniform(0.2, 0.6) * scale
-        points, axes = np.rint(centre * 2**SUBPIXEL_BITS), np.rint(radius * np.array((1, rng.uniform(0.6, 1))) * 16)
-        cv2.ellipse(
-            spots,
-            (int(points[0]), int(points[1])),
-            (int(axes[0]), int(axes[1])),
-            rng.uniform(0, 180),
-            0,
-            360,
-            rng.uniform(0.3, 1.0),
-            -1,
-            cv2.LINE_8,
-            SUBPIXEL_BITS,
-        )
-    spots = cv2.GaussianBlur(spots, (0, 0), max(0.12 * scale, 0.5)).astype(np.float32)
-    return _coloured(spots, FRECKLE)
+        across, down = np.rint(rng.uniform(0, look.side, 2) * 2**SUBPIXEL_BITS).astype(int).tolist()
+        radius = round(rng.uniform(0.2, 0.6) * scale * 2**SUBPIXEL_BITS)
+        cv2.circle(spots, (across, down), radius, rng.uniform(0.3, 1.0), -1, cv2.LINE_8, SUBPIXEL_BITS)
+    soft = cv2.GaussianBlur(spots, (0, 0), max(0.12 * scale, 0.5)).astype(np.float32)
+    return _coloured(soft, FRECKLE)
 
 
 def _mole(look: LesionLook, rng: np.random.Generator) -> Image:
@@ -141,7 +128,7 @@ def _mole(look: LesionLook, rng: np.random.Generator) -> Image:
     off_along, off_aside = (np.float32(look.asymmetry * part) for part in (np.cos(off), np.sin(off)))
     core = cv2.exp(-((along - off_along) ** 2) - (aside - off_aside) ** 2)
     network = np.float32(0.12) * _field(rng, 0.3, look) + np.float32(0.10) * _field(rng, 0.8, look)
-    mole = _coloured(mask * (0.70 + 0.45 * core + network), look.contrast)
+    mole: Image = _coloured(mask * (0.70 + 0.45 * core + network), look.contrast)
     for pigment in PIGMENTS:
         patches = _field(rng, look.diameter_mm / rng.uniform(2.0, 4.0), look)
         mole += _coloured(look.variegation * mask / (1 + cv2.exp(2.4 - 4 * patches)), pigment)
@@ -152,12 +139,13 @@ def _outline(irregularity: float, rng: np.random.Generator) -> Image:
     """Distance of the edge from the centre in OUTLINE_POINTS + 1 directions, in radii."""
     waves = np.arange(2, OUTLINE_WAVES)
     sizes = rng.uniform(0.4, 1, len(waves)) / waves**0.9
-    sizes *= np.sqrt(2) * WANDER * irregularity / np.linalg.norm(sizes)
+    sizes *= np.sqrt(2) * irregularity / np.linalg.norm(sizes)
     phases = rng.uniform(-np.pi, np.pi, len(waves))
     directions = np.linspace(0, 2 * np.pi, OUTLINE_POINTS + 1)
-    curve = np.clip(1 + np.cos(np.outer(directions, waves) + phases) @ sizes, 0.35, 1.8)
+    curve: Floats = np.clip(1 + np.cos(np.outer(directions, waves) + phases) @ sizes, 0.35, 1.8)
     # The mean square, and with it the area, stays that of the ellipse.
-    return (curve / np.sqrt(np.mean(curve**2))).astype(np.float32)
+    curve /= np.sqrt(np.mean(curve**2))
+    return curve.astype(np.float32)
 
 
 def _hairs(look: LesionLook, rng: np.random.Generator) -> Image:
@@ -173,7 +161,7 @@ def _hairs(look: LesionLook, rng: np.random.Generator) -> Image:
         points = np.rint((turned + rng.uniform(0, 1, 2)) * look.side * 2**SUBPIXEL_BITS).astype(np.int32)
         strength = int(rng.integers(90, 210))
         cv2.polylines(opacity, [points], False, strength, 1, cv2.LINE_AA, SUBPIXEL_BITS)
-    return opacity.astype(np.float32) / 255
+    return opacity.astype(np.float32) * np.float32(1 / 255)
 
 
 def _photographed(lab: Image, look: LesionLook, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -181,13 +169,12 @@ def _photographed(lab: Image, look: LesionLook, rng: np.random.Generator) -> npt
     side = look.side
     across, down = _coordinates(side)
     slope, direction = rng.uniform(0, 0.12), rng.uniform(-np.pi, np.pi)
-    light = slope * (np.cos(direction) * across + np.sin(direction) * down) + rng.normal(0, 0.04)
-    gains = rng.normal(0, (0.025, 0.012, 0.025))
+    light = np.exp(slope * (np.cos(direction) * across + np.sin(direction) * down) + rng.normal(0, 0.04))
+    blue, green, red = np.exp(rng.normal(0, (0.025, 0.012, 0.025)))
     blur, noise = rng.uniform(0.3, 0.8) * side / 110, rng.uniform(1, 3)
     if look.white_light:
         glare = np.clip(_field(rng, FURROW_MM, look) + _field(rng, 3.0, look) - 1.6, 0, 1)
         lab = lab + _coloured(glare, GLARE)
-    bgr = cv2.cvtColor(lab, cv2.COLOR_Lab2BGR)
-    lit = cv2.merge([part * cv2.exp((light + gain).astype(np.float32)) for part, gain in zip(cv2.split(bgr), gains)])
+    lit = cv2.cvtColor(lab, cv2.COLOR_Lab2BGR) * _coloured(light.astype(np.float32), (blue, green, red))
     photo = cv2.GaussianBlur(lit, (0, 0), blur) * 255 + np.float32(noise) * rng.standard_normal(lit.shape, np.float32)
     return np.clip(photo, 0, 255).astype(np.uint8)

@@ -36,6 +36,8 @@ def read_lesions(root: Path, split: str) -> pd.DataFrame:
     wanted = (*NAMES, TARGET) if split == "train" else NAMES
     path = metadata_path(root, split)
     rows = _read(root, path, wanted)
+    if rows.empty:
+        raise DataError(f"{path} has no rows. Add the lesions.")
     problems = _missing_values(rows, NAMES)
     twice = rows["isic_id"].duplicated()
     problems += [f"line {line}: lesion {name} is there twice" for line, name in _located(rows["isic_id"], twice)]
@@ -49,6 +51,12 @@ def read_lesions(root: Path, split: str) -> pd.DataFrame:
     if problems:
         raise DataError(f"{path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")
     return rows
+
+
+def has_lesions(root: Path, split: str) -> bool:
+    """Whether there are metadata of `train` or `test` with at least one row."""
+    path = metadata_path(root, split)
+    return path.is_file() and not _read_csv(path, nrows=1).empty
 
 
 def read_metadata(root: Path, split: str) -> pd.DataFrame:

@@ -2,19 +2,12 @@
 
 import pandas as pd
 
-from biomass_pl.errors import ConfigError
-
 
 def derive_dead(table: pd.DataFrame) -> pd.DataFrame:
     """Replaces the predicted Dead by max(0, Total - GDM), all in grams.
 
     Args:
         table: A row per photo with `<target>_pred`.
-
-    Raises:
-        ConfigError: The predictions are not those of a pasture.
     """
-    if "Dry_Dead_g_pred" not in table:
-        raise ConfigError("--derive_dead is for runs that predict grams of pasture. Leave it out.")
     derived = (table["Dry_Total_g_pred"] - table["GDM_g_pred"]).clip(lower=0)
     return table.assign(Dry_Dead_g_pred=derived)

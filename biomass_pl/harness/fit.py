@@ -26,7 +26,7 @@ from biomass_pl.errors import ConfigError, FoldError, RunError
 from biomass_pl.evaluation.pictures import draw_learning_curves
 from biomass_pl.files import write_table
 from biomass_pl.harness.parser import RunCLI, config_name
-from biomass_pl.harness.predict import predict_held_out, report_out_of_fold
+from biomass_pl.harness.predict import predict_held_out, read_predictions, report_out_of_fold
 from biomass_pl.harness.processes import assigned_fold, helpers_for, made_once
 from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, create_run, find_run, join_run
 from biomass_pl.tasks.base import BaseTask
@@ -118,7 +118,7 @@ def fit(options: FitOptions, arguments: Sequence[str]) -> None:
         if session.first and run.record()["oof"] and not run.oof_csv(fold).is_file():
             write_table(predict_held_out(run, fold).table, run.oof_csv(fold))
     if session.first:
-        _finish(run, session.task)
+        _finish(run, session.task, session.id_columns)
 
 
 def train_fold(run: Run, fold: int) -> None:
@@ -147,7 +147,7 @@ def train_fold(run: Run, fold: int) -> None:
         torch.cuda.empty_cache()
 
 
-def _finish(run: Run, task: type[BaseTask]) -> None:
+def _finish(run: Run, task: type[BaseTask], id_columns: Sequence[str]) -> None:
     """Pools the folds, draws the pictures and closes the record, once all folds are there."""
     missing = [str(fold) for fold in run.asked_folds() if not run.is_finished(fold)]
     if missing:
@@ -160,7 +160,7 @@ def _finish(run: Run, task: type[BaseTask]) -> None:
         for fold in run.asked_folds():
             if not run.oof_csv(fold).is_file():
                 write_table(predict_held_out(run, fold).table, run.oof_csv(fold))
-        tables = [pd.read_csv(run.oof_csv(fold)) for fold in run.asked_folds()]
+        tables = [read_predictions(run.oof_csv(fold), id_columns) for fold in run.asked_folds()]
         report_out_of_fold(run.path, task.report, pd.concat(tables, ignore_index=True), run.oof_predictions)
     run.update_record(status="complete")
 
@@ -173,12 +173,14 @@ class _Session:
         run: The run.
         folds: Folds to train in it.
         task: What they train.
+        id_columns: Columns that name a photo.
         first: Whether this process is the first of those that train together.
     """
 
     run: Run
     folds: list[int]
     task: type[BaseTask]
+    id_columns: tuple[str, ...]
     first: bool
 
 
@@ -207,7 +209,7 @@ def _new_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
     logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
     make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)
     run = made_once(cli.trainer, make)
-    return _Session(run=run, folds=asked, task=type(cli.model), first=cli.trainer.is_global_zero)
+    return _session(run, asked, cli)
 
 
 def _check_together(cli: RunCLI, folds: pd.Series, asked: list[int]) -> None:
@@ -244,7 +246,17 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
         raise RunError(
             f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
         )
-    return _Session(run=run, folds=run.asked_folds(), task=type(cli.model), first=cli.trainer.is_global_zero)
+    return _session(run, run.asked_folds(), cli)
+
+
+def _session(run: Run, folds: list[int], cli: RunCLI) -> _Session:
+    return _Session(
+        run=run,
+        folds=folds,
+        task=type(cli.model),
+        id_columns=cli.datamodule.id_columns,
+        first=cli.trainer.is_global_zero,
+    )
 
 
 def _asked_folds(options: FitOptions, folds: pd.Series) -> list[int]:

@@ -157,6 +157,18 @@ def predict_held_out(
     return Predictions(table=table, embeddings=found and found.in_order(table[id_column]))
 
 
+def read_predictions(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
+    """Reads a table of predictions exactly: names stay text, numbers keep their last digit.
+
+    Raises:
+        RunError: There is no such table, or it cannot be read.
+    """
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
+    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is not there or damaged. Make it: biomass predict --run {path.parent}") from error
+
+
 def report_out_of_fold(origin: Path, report: Report, table: pd.DataFrame, path: Path) -> None:
     """Writes the pooled table and its scores, and prints them.
 
@@ -198,6 +210,7 @@ def _finished_folds(run: Run, asked: list[int] | None) -> list[int]:
 def _predict_out_of_fold(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
     cli = PredictCLI(run, folds[0], overrides)
     cli.datamodule.check()
+    _check(options, cli)
     report = type(cli.model).report
     parts = [predict_held_out(run, fold, overrides, tta=options.tta, embeddings=True) for fold in folds]
     table = _finished(pd.concat([part.table for part in parts], ignore_index=True), report, options)
@@ -213,12 +226,12 @@ def _predict_test(run: Run, folds: list[int], options: PredictOptions, overrides
     cli = PredictCLI(run, folds[0], overrides)
     mean = _mean_of_folds(run, folds, options, overrides, embeddings=True)
     submission = type(cli.model).report.submission(mean.table, cli.datamodule.root / "sample_submission.csv")
-    path = options.out or run.path / "submission.csv"
-    predictions = run.test_predictions if options.out is None else beside(path, "predictions", ".csv")
-    _write(submission, path, photos=len(mean.table), folds=len(folds))
-    write_table(mean.table, predictions)
+    _write(submission, options.out or run.path / "submission.csv", photos=len(mean.table), folds=len(folds))
+    if options.folds or options.tta or options.derive_dead:
+        return  # what stands for the run are plain predictions by all its folds
+    write_table(mean.table, run.test_predictions)
     if mean.embeddings is not None:
-        _write_embeddings(mean.embeddings, predictions)
+        _write_embeddings(mean.embeddings, run.test_predictions)
 
 
 def _predict_images(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
@@ -244,6 +257,7 @@ def _mean_of_folds(
         cli = PredictCLI(run, fold, overrides, embeddings=embeddings)
         cli.datamodule.select("images" if images else "test", images=images, flips=options.tta)
         if fold == folds[0]:
+            _check(options, cli)
             cli.datamodule.check_selected()
         parts.append(cli.predict(run, fold))
     id_column = cli.datamodule.id_columns[0]
@@ -252,6 +266,12 @@ def _mean_of_folds(
     return Predictions(
         table=_finished(mean, type(cli.model).report, options), embeddings=Embeddings.mean(found) if found else None
     )
+
+
+def _check(options: PredictOptions, cli: PredictCLI) -> None:
+    """Refuses, before anything is predicted, what the task does not know."""
+    if options.derive_dead and "Dry_Dead_g" not in cli.model.targets:
+        raise ConfigError("--derive_dead is for runs that predict grams of pasture. Leave it out.")
 
 
 def _finished(table: pd.DataFrame, report: Report, options: PredictOptions) -> pd.DataFrame:

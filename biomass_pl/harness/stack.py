@@ -15,7 +15,7 @@ from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_importance
 from biomass_pl.evaluation.stack import StackConfig, StackResult, image_score_features, stack
 from biomass_pl.files import write_table
-from biomass_pl.harness.predict import PredictCLI, beside, report_out_of_fold
+from biomass_pl.harness.predict import PredictCLI, beside, read_predictions, report_out_of_fold
 from biomass_pl.runs import LOGS, Run, find_run
 from biomass_pl.tasks.base import BaseTask
 
@@ -56,19 +56,26 @@ class _Inputs:
     embeddings: np.ndarray | None
 
 
-def run_stack(options: StackOptions) -> None:
+def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
     """Fits boosters over the folds of a run, writes and scores their out-of-fold table, predicts the test photos.
 
     Args:
         options: What to learn from, what is fitted, and where the results go.
+        overrides: Settings of Lightning's form that differ from the run's, such as where the data lie.
 
     Raises:
         BiomassError: Something the user can mend; nothing was written.
     """
     run = find_run(Path(LOGS), options.run)
-    cli = PredictCLI(run, run.asked_folds()[0])
+    finished = run.finished_folds()
+    if not finished:
+        raise RunError(f"{run.path} has no finished fold. Finish it: biomass fit --resume {run.path}")
+    # Nothing here needs the device that the run was trained on.
+    cli = PredictCLI(run, finished[0], ["--trainer.accelerator=cpu", "--trainer.precision=32-true", *overrides])
     task, data = type(cli.model), cli.datamodule
-    table = _read_predictions(run.oof_predictions)
+    table = read_predictions(run.oof_predictions, data.id_columns)
+    if options.columns is not None and options.features is not None and "tabular" not in options.features:
+        raise ConfigError("--columns chooses columns of tables. Add tabular to --features, or leave it out.")
     tables = data.table_features(options.columns)
     if tables is None and options.columns is not None:
         raise ConfigError("--columns chooses columns of tables, which these data do not have. Leave it out.")
@@ -107,7 +114,14 @@ def _inputs(
     groups = None
     columns = [pd.DataFrame(index=range(len(table)))]
     if tables is not None:
-        groups = tables.groups[test].loc[names].reset_index(drop=True)  # type: ignore[union-attr]
+        members = tables.groups[test]
+        unknown = names if members is None else names[~names.isin(members.index)]
+        if members is None or len(unknown):
+            raise RunError(
+                f"{predictions} has {len(unknown)} photo(s) that the data no longer name, such as {unknown.iloc[0]}. "
+                "Predict again: biomass predict"
+            )
+        groups = members.loc[names].reset_index(drop=True)
     if "tabular" in features:
         if tables is None:
             raise ConfigError("These data have no tables to learn from. Leave 'tabular' out of --features.")
@@ -134,7 +148,7 @@ def _test_inputs(
 ) -> _Inputs | None:
     """The same for the test photos; none where they were not predicted, although that is learned from."""
     if run.test_predictions.is_file():
-        table = _read_predictions(run.test_predictions)
+        table = read_predictions(run.test_predictions, data.id_columns)
     elif set(features) == {"tabular"} and tables is not None and tables.test is not None:
         table = pd.DataFrame({data.id_columns[0]: tables.test.index})
     else:
@@ -158,22 +172,18 @@ def _write(
 ) -> None:
     columns = [f"{target}_pred" for target in task.targets]
     predicted = table.assign(**dict(zip(columns, result.predictions.T, strict=True)))
+    tested = None
+    if test is not None and result.test_predictions is not None:
+        rows = pd.DataFrame(result.test_predictions, columns=columns)
+        rows.insert(0, data.id_columns[0], test.names.to_numpy())
+        predictions = task.report.rounded(rows)
+        # Checked against the competition's sample before anything is written.
+        tested = predictions, task.report.submission(predictions, data.root / "sample_submission.csv")
     write_table(result.importance, folder / "importance.csv")
     draw_importance(result.importance, folder / "importance.png")
     report_out_of_fold(folder, task.report, task.report.rounded(predicted), folder / run.oof_predictions.name)
-    if test is None or result.test_predictions is None:
-        return
-    names = test.names.reset_index(drop=True)
-    predictions = pd.DataFrame(result.test_predictions, columns=columns)
-    predictions.insert(0, data.id_columns[0], names)
-    predictions = task.report.rounded(predictions)
-    submission = task.report.submission(predictions, data.root / "sample_submission.csv")
-    write_table(predictions, folder / run.test_predictions.name)
-    write_table(submission, folder / "submission.csv")
-    logger.info("Test photos: %s", folder / "submission.csv")
-
-
-def _read_predictions(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise RunError(f"{path} does not exist. Make it first: biomass predict --run {path.parent}")
-    return pd.read_csv(path)
+    if tested is not None:
+        predictions, submission = tested
+        write_table(predictions, folder / run.test_predictions.name)
+        write_table(submission, folder / "submission.csv")
+        logger.info("Test photos: %s", folder / "submission.csv")

@@ -28,15 +28,16 @@ class FocalLoss(BinaryLoss):
 
     Args:
         alpha: Weight of positives; negatives weigh 1 - alpha. The published .25 is a third of the negatives' weight.
-        gamma: Exponent that takes weight from what is already right; 0: none.
+        gamma: Exponent that takes weight from what is already right, 1 or more; 0: takes none.
     """
 
     def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0) -> None:
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ConfigError(f"FocalLoss.alpha is {alpha}; give a weight from 0 to 1.")
-        if not 0 <= gamma < math.inf:
-            raise ConfigError(f"FocalLoss.gamma is {gamma}; give 0 or more.")
+        if not (gamma == 0 or 1 <= gamma < math.inf):
+            # Between them the library's gradient of a certain prediction is not a number.
+            raise ConfigError(f"FocalLoss.gamma is {gamma}; give 0, or 1 or more.")
         self.alpha = alpha
         self.gamma = gamma
 

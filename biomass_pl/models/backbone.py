@@ -137,7 +137,7 @@ def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
         fitting = max(1, tile_size // patch[0]) * patch[0]
         raise ConfigError(
             f"'{name}' cuts its input into patches of {patch[0]} px, which do not fill tiles of {tile_size} px. "
-            f"Set data.tile_size to {fitting} or {fitting + patch[0]}."
+            f"Set data.tile_size (data.image_size) to {fitting} or {fitting + patch[0]}."
         )
     return network
 
@@ -200,7 +200,7 @@ def _load(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         raise WeightsError(
             f"The weights in {path} do not fit the backbone and tile size:\n{_beginning(error)}\n"
-            "Set model.backbone and data.tile_size to those the weights were made for."
+            "Set model.backbone and data.tile_size (data.image_size) to those the weights were made for."
         ) from error
 
 
@@ -218,8 +218,8 @@ def _quiet_hub() -> Iterator[None]:
 
 def _size_message(name: str, tile_size: int, error: BaseException) -> str:
     return (
-        f"'{name}' cannot take tiles of {tile_size} px ({_first_line(error)}). Choose another data.tile_size, "
-        "such as the network's own."
+        f"'{name}' cannot take tiles of {tile_size} px ({_first_line(error)}). Choose another data.tile_size "
+        "(data.image_size), such as the network's own."
     )
 
 

@@ -182,7 +182,15 @@ STRATA = np.arange(60) % 3
 
 
 def split(names=NAMES, *, groups=None, strata=None, num_folds=3, seed=0):
-    return split_folds(names, groups=groups, strata=strata, num_folds=num_folds, seed=seed, what="Grouping by site")
+    return split_folds(
+        names,
+        groups=groups,
+        strata=strata,
+        num_folds=num_folds,
+        seed=seed,
+        what="Grouping by site",
+        remedy="group otherwise",
+    )
 
 
 @pytest.mark.parametrize(

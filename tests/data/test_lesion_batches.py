@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from biomass_pl.data.base import EpochSampler
-from biomass_pl.data.lesion import balanced_batches, resampled_negatives
+from biomass_pl.data.lesion_batches import balanced_batches, resampled_negatives
 
 TARGETS = (np.arange(70) % 5 == 0).astype(int)
 """Fourteen malignant lesions among 70."""

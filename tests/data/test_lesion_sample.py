@@ -196,8 +196,9 @@ def drawn(**changes: object) -> np.ndarray:
 
 
 def mole(lab: np.ndarray) -> np.ndarray:
-    """Where a crop is clearly darker than its skin."""
-    return cv2.medianBlur(lab, 5)[:, :, 0] < 57
+    """Where a crop is nearer to the lightness of its middle than to that of its skin."""
+    lightness = cv2.medianBlur(lab, 5)[:, :, 0]
+    return lightness < (np.median(lightness[:10]) + np.median(lightness[50:70, 50:70])) / 2
 
 
 def test_the_mole_is_as_large_and_as_dark_as_told() -> None:
