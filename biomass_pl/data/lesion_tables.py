@@ -74,7 +74,9 @@ def columns_of(root: Path, split: str) -> list[str]:
     Raises:
         DataError: The file cannot be read.
     """
-    return list(_read_csv(metadata_path(root, split), nrows=0).columns)
+    path = metadata_path(root, split)
+    _require_file(root, path)
+    return list(_read_csv(path, nrows=0).columns)
 
 
 def require_one_fold_per_patient(lesions: pd.DataFrame, folds: pd.Series) -> None:
@@ -97,9 +99,13 @@ def require_one_fold_per_patient(lesions: pd.DataFrame, folds: pd.Series) -> Non
         )
 
 
-def _read(root: Path, path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+def _require_file(root: Path, path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist. {_HOW_TO_GET.format(root=root)}")
+
+
+def _read(root: Path, path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+    _require_file(root, path)
     if columns is not None:
         lacking = [column for column in columns if column not in _read_csv(path, nrows=0).columns]
         if lacking:

@@ -227,11 +227,15 @@ def _predict_test(run: Run, folds: list[int], options: PredictOptions, overrides
     mean = _mean_of_folds(run, folds, options, overrides, embeddings=True)
     submission = type(cli.model).report.submission(mean.table, cli.datamodule.root / "sample_submission.csv")
     _write(submission, options.out or run.path / "submission.csv", photos=len(mean.table), folds=len(folds))
-    if options.folds or options.tta or options.derive_dead:
+    if options.out is not None:
+        predictions = beside(options.out, "predictions", ".csv")
+    elif options.folds or options.tta or options.derive_dead:
         return  # what stands for the run are plain predictions by all its folds
-    write_table(mean.table, run.test_predictions)
+    else:
+        predictions = run.test_predictions
+    write_table(mean.table, predictions)
     if mean.embeddings is not None:
-        _write_embeddings(mean.embeddings, run.test_predictions)
+        _write_embeddings(mean.embeddings, predictions)
 
 
 def _predict_images(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:

@@ -108,7 +108,7 @@ def test_the_check_lists_all_lesions_without_a_photo(lesion_folds, tmp_path):
     module = lesion_module(root, folds=lesion_folds)
     with pytest.raises(DataError) as caught:
         module.check()
-    assert "2 of 60 photos of the metadata are missing" in str(caught.value)
+    assert "2 of 60 photos are missing" in str(caught.value)
     assert str(caught.value).splitlines()[1:] == [f"  {name}" for name in TABLE["isic_id"][[3, 8]]]
     with pytest.raises(DataError, match="has no photo ISIC_"):
         [*module.train_dataloader(), *module.val_dataloader()]

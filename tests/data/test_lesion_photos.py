@@ -181,7 +181,7 @@ def test_good_photos_pass_the_check_and_only_those_asked_for_are_looked_at(store
 
 def test_all_missing_photos_are_listed_at_once(stored):
     message = problems(stored(JPEGS), ["ISIC_8", *NAMES, "ISIC_9"])
-    assert "2 of 5 photos of the metadata are missing" in message
+    assert "2 of 5 photos are missing" in message
     assert message.splitlines()[1:] == ["  ISIC_8", "  ISIC_9"]
 
 

@@ -44,7 +44,7 @@ def refused(run: Run, arguments: list[str], capsys) -> str:
         (["--pca", "4"], "have no embeddings"),
         (["--features", "embeddings", "--pca", "99"], "give 64 or less"),
         (["--run", "nowhere"], "nowhere does not exist"),
-        (["--data.root", "nowhere"], "unrecognized arguments: --data.root nowhere"),
+        (["--data.root", "nowhere"], "nowhere/train-metadata.csv does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -55,7 +55,7 @@ def test_wrong_requests_get_one_message_and_write_nothing(arguments, message, le
 def test_a_run_without_predictions_says_how_to_make_them(lesion_copy, capsys):
     lesion_copy.oof_predictions.unlink()
     error = refused(lesion_copy, [], capsys)
-    assert f"oof_predictions.csv does not exist. Make it first: biomass predict --run {lesion_copy.path}" in error
+    assert f"oof_predictions.csv is not there or damaged. Make it: biomass predict --run {lesion_copy.path}" in error
 
 
 @pytest.mark.parametrize(("split", "command"), [("oof", "biomass predict"), ("test", "biomass predict --split test")])

@@ -85,8 +85,9 @@ def test_a_loss_pulls_logits_towards_their_targets(loss):
         ({"alpha": -0.1}, "FocalLoss.alpha is -0.1; give a weight from 0 to 1"),
         ({"alpha": 1.1}, "FocalLoss.alpha is 1.1; give"),
         ({"alpha": math.nan}, "FocalLoss.alpha is nan; give"),
-        ({"gamma": -1.0}, "FocalLoss.gamma is -1.0; give 0 or more"),
+        ({"gamma": -1.0}, "FocalLoss.gamma is -1.0; give 0, or 1 or more"),
         ({"gamma": math.nan}, "FocalLoss.gamma is nan; give"),
+        ({"gamma": 0.5}, "FocalLoss.gamma is 0.5; give"),
         ({"gamma": math.inf}, "FocalLoss.gamma is inf; give"),
     ],
 )
