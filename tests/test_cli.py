@@ -61,6 +61,23 @@ def test_the_help_of_a_command_fits_on_four_screens_and_names_the_settings(name,
     assert ("--model.optim.head_lr" in text) == (name == "fit")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "shown", "hidden"),
+    [("lesion_quick", "positive_ratio", "cv_strategy"), ("two_stage", "cv_strategy", "positive_ratio")],
+)
+def test_the_help_shows_the_settings_of_the_recipes_data(recipe, shown, hidden, capsys):
+    config = Path(__file__).parents[1] / "configs" / f"{recipe}.yaml"
+    assert main(["fit", "--config", str(config), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"--data.{shown}" in text and f"--data.{hidden}" not in text
+    assert "--model.backbone" in text and "--model.pretrained" in text and "--model.tile_size" not in text
+
+
+def test_stack_tells_its_options(capsys):
+    assert main(["stack", "--help"]) == 0
+    assert "--features" in capsys.readouterr().out
+
+
 def test_sample_renders_a_pasture(workdir, capsys):
     assert main(["sample", "--out", "new", "--photos", "12", "--test_photos", "2", "--width", "64"]) == 0
     assert len(list(Path("new/train").iterdir())) == 12
