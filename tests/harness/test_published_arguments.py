@@ -30,6 +30,7 @@ from biomass_pl.harness.predict import PredictOptions
 from biomass_pl.losses.pasture import WeightedLoss
 from biomass_pl.optim import OptimConfig, TrainingLength, backbone_rate, head_rate
 from biomass_pl.runs import find_run
+from biomass_pl.tasks.base import BaseTask
 from biomass_pl.tasks.five_head import AuxiliaryConfig, FiveHead
 from biomass_pl.tasks.pasture import PastureTask, SoftmaxRatio
 
@@ -192,7 +193,7 @@ ROWS = [
     Row("--hidden-ratio .5", signature(PastureTask, "hidden_ratio"), 0.5, "--model.hidden_ratio", "1.0", output),
     Row("--no-film", signature(PastureTask, "film"), True, "--model.film", "false", output),
     Row("--no-attention-pool", signature(PastureTask, "attention_pool"), True, "--model.attention_pool", "false", output),
-    Row("--grad-ckpt", signature(PastureTask, "grad_checkpointing"), False, "--model.grad_checkpointing", "true", kept_for_backward),
+    Row("--grad-ckpt", signature(BaseTask, "grad_checkpointing"), False, "--model.grad_checkpointing", "true", kept_for_backward),
     Row("--ratio-temperature 1", signature(SoftmaxRatio, "ratio_temperature"), 1.0, "--model.ratio_temperature", "3.0", output, SOFTMAX),
     Row("--epochs 50", recipe_value("softmax_ratio.yaml", "trainer", "max_epochs"), 50, "--trainer.max_epochs", "7", rates),
     Row("--batch-size 8", signature(PastureDataModule, "batch_size"), 8, "--data.batch_size", "3", batch),
