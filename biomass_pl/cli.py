@@ -19,7 +19,7 @@ from biomass_pl.errors import BiomassError, ConfigError
 USER_ERROR = 2
 INTERRUPTED = 130
 
-_HELP = f"""biomass {__version__}: cross-validated estimates of pasture biomass from photographs
+_HELP = f"""biomass {__version__}: cross-validated training on photographs of pasture and skin
 
 usage: biomass COMMAND [options]
 

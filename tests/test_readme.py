@@ -49,6 +49,10 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
     for command in COMMANDS:
         name, *arguments = shlex.split(command)[1:]
         picture = SMALL_PICTURE["configs/lesion" in command]
+        if name == "sample" and "lesion" in arguments:
+            arguments += ["--photos", "120"]
+        if "configs/lesion" in command:
+            arguments += ["--data.batch_size", "8"]  # a batch takes no more malignant lesions than there are
         if name == "bench":
             arguments += [*SMALL, *picture, "--steps", "1"]
         if name == "fit" and "--resume" not in arguments:

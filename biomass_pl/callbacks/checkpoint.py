@@ -46,11 +46,15 @@ class LastCheckpoint(ModelCheckpoint):
         super().__init__(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
         self._saved = -math.inf
         self._saving = 0.0
+        self._best: list[torch.Tensor | None] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves, unless saving would take more than a twentieth of the time."""
+        """Saves beside a new best, else unless saving would take more than a twentieth of the time."""
         started = time.monotonic()
         due = started >= self._saved + _SAVING_SHARE * self._saving or trainer.current_epoch + 1 == trainer.max_epochs
+        # A best checkpoint of an epoch that a resumed run repeats would not be known to it.
+        best = [other.best_model_score for other in trainer.checkpoint_callbacks if isinstance(other, BestCheckpoint)]
+        due, self._best = due or best != self._best, best
         # All processes save together, so that the first one decides.
         if trainer.strategy.broadcast(due):
             super().on_train_epoch_end(trainer, pl_module)

@@ -226,8 +226,9 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             draw: How the items of a training epoch are drawn; none takes all in their order.
             shared: Whether the processes of a training share the items out.
         """
-        # Features are read faster than a worker could hand them over, and many of them fit where few photos do.
-        only_features = self.banked is not None and self.banked.epochs == math.inf
+        # Features are read faster than a worker could hand them over, and many of them fit where few photos do. What is
+        # predicted may be pixels all the same: whether the bank has its features shows only later.
+        only_features = shared and self.banked is not None and self.banked.epochs == math.inf
         workers = 0 if only_features else self.num_workers
         return DataLoader(
             dataset,

@@ -1,8 +1,7 @@
 """Where the photos of lesions lie: an HDF5 file of JPEG bytes, or a folder of JPEG files."""
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from biomass_pl.data.photos import decode_photo, read_photo
+from biomass_pl.data.photos import decode_photo, found_problems, read_photo
 from biomass_pl.errors import DataError, listed
 
 
@@ -136,12 +135,7 @@ def check_store(store: PhotoStore, names: Sequence[str]) -> None:
             f"{len(missing)} of {len(names)} photos are missing; add them, or leave out what names them:\n"
             f"{listed(missing)}"
         )
-    problems = [problem for problem in _problems(store, names) if problem]
-    if problems:
-        raise DataError(f"{len(problems)} photo(s) cannot be used:\n{listed(problems)}")
 
-
-def _problems(store: PhotoStore, names: Sequence[str]) -> Iterable[str | None]:
     def problem(name: str) -> str | None:
         try:
             # The smallest scale still reads the photo to its end, where a truncation shows.
@@ -150,5 +144,6 @@ def _problems(store: PhotoStore, names: Sequence[str]) -> Iterable[str | None]:
             return str(error)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(problem, names, chunksize=64)
+    problems = found_problems(names, problem)
+    if problems:
+        raise DataError(f"{len(problems)} photo(s) cannot be used:\n{listed(problems)}")

@@ -1,10 +1,11 @@
 """Photos from disk to RGB arrays: what can be read is converted, what cannot is named."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +14,9 @@ from biomass_pl.errors import DataError, listed
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
+Photo = TypeVar("Photo")
+
+_CHECKED_TOGETHER = 4096
 _EXIF_ORIENTATION = 0x0112
 _UNREADABLE = (
     OSError,  # includes truncated and unidentified files
@@ -95,12 +99,26 @@ def check_photos(paths: Iterable[Path]) -> None:
             return f"{path}: {_reason(path, error)}"
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = [found for found in pool.map(problem, paths) if found]
+    problems = found_problems(list(paths), problem)
     if problems:
         raise DataError(
             f"{len(problems)} photo(s) cannot be used; replace them or remove their rows:\n{listed(problems, 50)}"
         )
+
+
+def found_problems(photos: Sequence[Photo], problem: Callable[[Photo], str | None]) -> list[str]:
+    """What is wrong with photos, several of them looked at together.
+
+    Args:
+        photos: The photos.
+        problem: Says what is wrong with one, or None.
+    """
+    found: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # In parts: what waits in a pool takes memory.
+        for start in range(0, len(photos), _CHECKED_TOGETHER):
+            found += filter(None, pool.map(problem, photos[start : start + _CHECKED_TOGETHER]))
+    return found
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:

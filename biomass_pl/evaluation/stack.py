@@ -1,5 +1,6 @@
 """Gradient boosting over given folds: what is fitted sees the training rows of its fold alone. No torch."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class StackConfig:
         for name, value in (("seeds", self.seeds), ("pca", self.pca)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; give 1 or more.")
-        if self.negatives_per_positive is not None and self.negatives_per_positive <= 0:
+        if self.negatives_per_positive is not None and not 0 < self.negatives_per_positive < math.inf:
             raise ConfigError(f"negatives_per_positive is {self.negatives_per_positive}; give more than 0.")
 
 

@@ -5,10 +5,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -100,7 +100,10 @@ def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
     cli = RunCLI(arguments, command="bench")
     cli.datamodule.check()
     frozen_epochs, full_epochs = _epochs(cli)
-    photos, folds = len(cli.datamodule.labels()), cli.datamodule.make_folds().nunique()
+    assigned = cli.datamodule.make_folds()
+    photos, folds = len(assigned), assigned.nunique()
+    cli.datamodule.use_fold(0, assigned)
+    cli.datamodule.check_fold()
     rate = matrix_rate(cli.trainer.strategy.root_device, _matrix_type(cli.trainer))
     stages = []
     if frozen_epochs:
@@ -198,6 +201,9 @@ def _epochs(cli: RunCLI) -> tuple[int, int]:
 def _estimate(stages: Sequence[StageReport], photos: int, folds: int, cli: RunCLI) -> float:
     """Seconds of all folds and epochs, without early stopping."""
     held_out = photos / folds
+    data = cli.datamodule
+    # An epoch may draw a part of the training photos.
+    drawn = len(cast("Sized", data.train_dataloader().sampler)) / int((data.folds != data.fold).sum())
     seconds = 0.0
     for stage in stages:
         if stage.name == "frozen" and cli.datamodule.banked is not None:
@@ -205,7 +211,7 @@ def _estimate(stages: Sequence[StageReport], photos: int, folds: int, cli: RunCL
             views = photos * (1 + cli.datamodule.banked.views)
             seconds += views / stage.forward_photos_per_s
             continue
-        epoch = (photos - held_out) / stage.train_photos_per_s + held_out / stage.forward_photos_per_s
+        epoch = drawn * (photos - held_out) / stage.train_photos_per_s + held_out / stage.forward_photos_per_s
         seconds += folds * stage.epochs * epoch
     return seconds
 

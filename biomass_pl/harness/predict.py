@@ -122,7 +122,7 @@ def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
     if options.images and options.split == "test":
         raise ConfigError("--images and --split test name different photos. Give one of them.")
     run = find_run(Path(LOGS), options.run)
-    folds = _finished_folds(run, options.folds)
+    folds = finished_folds(run, options.folds)
     logger.info("Run folder: %s, folds %s", run.path, ", ".join(map(str, folds)))
     if options.images:
         _predict_images(run, folds, options, arguments)
@@ -166,7 +166,8 @@ def read_predictions(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
     except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is not there or damaged. Make it: biomass predict --run {path.parent}") from error
+        command = "biomass predict --split test" if path.name.startswith("test") else "biomass predict"
+        raise RunError(f"{path} is not there or damaged. Make it: {command} --run {path.parent}") from error
 
 
 def report_out_of_fold(origin: Path, report: Report, table: pd.DataFrame, path: Path) -> None:
@@ -194,7 +195,12 @@ def beside(table: Path, what: str, suffix: str) -> Path:
     return table.with_name(f"{stem if stem != table.stem else f'{stem}_{what}'}{suffix}")
 
 
-def _finished_folds(run: Run, asked: list[int] | None) -> list[int]:
+def finished_folds(run: Run, asked: list[int] | None = None) -> list[int]:
+    """Folds to predict with: those asked for, or all that are finished.
+
+    Raises:
+        RunError: One of them is not finished, or none is.
+    """
     finished = run.finished_folds()
     if not finished:
         raise RunError(f"{run.path} has no finished fold. Finish it: biomass fit --resume {run.path}")
@@ -229,7 +235,7 @@ def _predict_test(run: Run, folds: list[int], options: PredictOptions, overrides
     _write(submission, options.out or run.path / "submission.csv", photos=len(mean.table), folds=len(folds))
     if options.out is not None:
         predictions = beside(options.out, "predictions", ".csv")
-    elif options.folds or options.tta or options.derive_dead:
+    elif folds != run.asked_folds() or options.tta or options.derive_dead:
         return  # what stands for the run are plain predictions by all its folds
     else:
         predictions = run.test_predictions

@@ -15,7 +15,7 @@ from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_importance
 from biomass_pl.evaluation.stack import StackConfig, StackResult, image_score_features, stack
 from biomass_pl.files import write_table
-from biomass_pl.harness.predict import PredictCLI, beside, read_predictions, report_out_of_fold
+from biomass_pl.harness.predict import PredictCLI, beside, finished_folds, read_predictions, report_out_of_fold
 from biomass_pl.runs import LOGS, Run, find_run
 from biomass_pl.tasks.base import BaseTask
 
@@ -67,11 +67,14 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
         BiomassError: Something the user can mend; nothing was written.
     """
     run = find_run(Path(LOGS), options.run)
-    finished = run.finished_folds()
-    if not finished:
-        raise RunError(f"{run.path} has no finished fold. Finish it: biomass fit --resume {run.path}")
+    if {"--config", "-c"} & set(overrides):
+        raise ConfigError("biomass stack uses the run's own configuration. Leave --config out, or give --run.")
+    if options.out is not None and options.out.resolve() == run.path.resolve():
+        raise ConfigError(f"--out {options.out} holds the run's own predictions. Name another folder.")
     # Nothing here needs the device that the run was trained on.
-    cli = PredictCLI(run, finished[0], ["--trainer.accelerator=cpu", "--trainer.precision=32-true", *overrides])
+    cli = PredictCLI(
+        run, finished_folds(run)[0], ["--trainer.accelerator=cpu", "--trainer.precision=32-true", *overrides]
+    )
     task, data = type(cli.model), cli.datamodule
     table = read_predictions(run.oof_predictions, data.id_columns)
     if options.columns is not None and options.features is not None and "tabular" not in options.features:
@@ -119,7 +122,7 @@ def _inputs(
         if members is None or len(unknown):
             raise RunError(
                 f"{predictions} has {len(unknown)} photo(s) that the data no longer name, such as {unknown.iloc[0]}. "
-                "Predict again: biomass predict"
+                f"Predict again: biomass predict{' --split test' if test else ''} --run {predictions.parent}"
             )
         groups = members.loc[names].reset_index(drop=True)
     if "tabular" in features:
@@ -134,7 +137,8 @@ def _inputs(
     if "embeddings" in features:
         path = beside(predictions, "embeddings", ".npz")
         if not path.is_file():
-            raise RunError(f"{path} does not exist. Make it first: biomass predict{' --split test' if test else ''}")
+            split = " --split test" if test else ""
+            raise RunError(f"{path} does not exist. Make it first: biomass predict{split} --run {predictions.parent}")
         embeddings = Embeddings.read(path).in_order(names).values
     return _Inputs(names=names, features=pd.concat(columns, axis=1), embeddings=embeddings)
 

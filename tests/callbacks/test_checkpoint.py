@@ -79,3 +79,31 @@ def test_saving_the_last_epoch_takes_a_twentieth_of_the_time(tmp_path, monkeypat
     # Saved at second 40; due again at 240: the epoch that ends at 250. Then the very last one.
     assert disk.saved == [0, 7, 11]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 11
+
+
+class Improving(BoringModel):
+    """Gets better in epochs 2 and 3 only."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("score", [0.5, 0.5, 0.6, 0.7, 0.1, 0.1][self.current_epoch])
+
+
+def test_the_last_checkpoint_is_never_older_than_the_best(tmp_path, monkeypatch):
+    clock = Clock()
+    disk = SlowDisk(clock)
+    monkeypatch.setattr(checkpoint, "time", clock)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=6,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        callbacks=[clock, BestCheckpoint(folder=tmp_path, monitor="score"), LastCheckpoint(folder=tmp_path)],
+        plugins=[disk],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Improving())
+    # Best and last in epochs 0, 2 and 3, last alone at the end.
+    assert disk.saved == [0, 0, 2, 2, 3, 3, 5]

@@ -154,6 +154,11 @@ def test_an_item_is_features_as_long_as_the_backbone_is_frozen(rendered, tmp_pat
         assert dataset[0, 1]["tiles"].shape == (2, 4, 3, 32, 32) and "features" not in dataset[0, 1]
     banked.epochs = float("inf")
     assert data.train_dataloader().num_workers == 0
+    assert data.val_dataloader().batch_size > data.batch_size
+    # What is predicted may be pixels.
+    data.select("validation")
+    predicted = data.predict_dataloader()
+    assert (predicted.num_workers, predicted.batch_size) == (2, data.batch_size)
 
 
 def test_without_a_bank_nothing_is_written(fit):

@@ -43,6 +43,8 @@ def refused(run: Run, arguments: list[str], capsys) -> str:
         (["--negatives_per_positive", "0"], "negatives_per_positive is 0.0; give more than 0"),
         (["--pca", "4"], "have no embeddings"),
         (["--features", "embeddings", "--pca", "99"], "give 64 or less"),
+        (["--negatives_per_positive", "inf"], "negatives_per_positive is inf; give more than 0"),
+        (["--config", "other.yaml"], "Leave --config out"),
         (["--run", "nowhere"], "nowhere does not exist"),
         (["--data.root", "nowhere"], "nowhere/train-metadata.csv does not exist"),
     ],
@@ -103,3 +105,9 @@ def test_help_lists_the_options(capsys):
     text = capsys.readouterr().out
     for option in ("--features", "--columns", "--library", "--seeds", "--pca", "--negatives_per_positive", "--out"):
         assert option in text
+
+
+def test_the_runs_own_folder_is_no_place_for_a_stack(lesion_copy, capsys):
+    before = lesion_copy.oof_predictions.read_bytes()
+    assert "holds the run's own predictions" in refused(lesion_copy, ["--out", str(lesion_copy.path)], capsys)
+    assert lesion_copy.oof_predictions.read_bytes() == before
