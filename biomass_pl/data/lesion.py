@@ -149,7 +149,8 @@ class LesionDataModule(FoldDataModule):
         Raises:
             DataError: The table or photos cannot be used; lists them.
         """
-        check_store(self._photos, self._used["isic_id"].tolist())
+        names = self._used["isic_id"].tolist()  # a folder without metadata is told first
+        check_store(self._photos, names)
 
     def check_fold(self) -> None:
         """Refuses folds without malignant or benign lesions, and batches that want more than there are.
