@@ -65,6 +65,8 @@ def stack(
     """Predicts every row by boosters fitted on the other folds, for each target on its own.
 
     Rows of the tables belong together by position. The same arguments give the same result.
+    Where out-of-fold scores of other models are features, those of the training rows come from models that knew the
+    held-out ones: the usual price of stacking on the same folds, small as long as a score says little of the others.
 
     Args:
         features: Columns of numbers (NaN where missing); any other column holds categories. No column is needed

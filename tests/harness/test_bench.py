@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from biomass_pl.cli import main
+from biomass_pl.harness.parser import RunCLI
 
 STEPS = ("--steps", "2", "--data.batch_size", "2")
 
@@ -75,3 +76,18 @@ def test_mistakes_are_named(recipe, workdir, arguments, message, capsys):
     assert main(["bench", *configuration, *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (workdir / "lightning_logs").exists()
+
+
+def test_epochs_that_draw_a_part_of_the_photos_cost_that_part(lesion_recipe, workdir):
+    assert main(["bench", "--config", str(lesion_recipe), "--steps", "1", "--out", "bench.json"]) == 0
+    report = json.loads(Path("bench.json").read_text())
+    (stage,) = report["stages"]
+    data = RunCLI(["--config", str(lesion_recipe)]).datamodule
+    labels = data.labels().set_index("isic_id")["target"]
+    training = labels[data.make_folds().loc[labels.index] != 0]
+    drawn = training.sum() // 4 * 8  # half of a batch of 8 is malignant
+    assert 0 < drawn < len(training)
+    held_out = len(labels) / report["folds"]
+    epoch = drawn / len(training) * (len(labels) - held_out) / stage["train_photos_per_s"]
+    epoch += held_out / stage["forward_photos_per_s"]
+    assert report["estimated_seconds"] == pytest.approx(report["folds"] * stage["epochs"] * epoch)

@@ -254,3 +254,11 @@ def test_a_data_folder_without_a_test_table_says_what_is_missing(lesion_copy, le
     (root / "test-metadata.csv").unlink()
     assert main(["predict", "--split", "test", "--data.root", str(root)]) == 2
     assert "test-metadata.csv does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("choice", [["--folds", "0"], ["--tta"]], ids=" ".join)
+def test_what_the_stack_learns_from_stays_that_of_all_folds_without_flips(choice, lesion_copy):
+    names = ("test_predictions.csv", "test_embeddings.npz")
+    before = [(lesion_copy.path / name).read_bytes() for name in names]
+    assert main(["predict", "--split", "test", *choice]) == 0
+    assert [(lesion_copy.path / name).read_bytes() for name in names] == before
