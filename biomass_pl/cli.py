@@ -116,7 +116,7 @@ def _fit(arguments: list[str]) -> None:
     if options.run is not None and options.resume is not None:
         raise ConfigError("--resume names its run itself: biomass fit --resume RUN. Leave --run out.")
     from biomass_pl.harness.fit import FitOptions, fit
-    from biomass_pl.harness.messages import quiet_libraries
+    from biomass_pl.harness.quiet import quiet_libraries
 
     resumed = options.resume if isinstance(options.resume, Path) else None
     chosen = FitOptions(
@@ -144,8 +144,8 @@ def _predict(arguments: list[str]) -> None:
     parser.add_argument("--derive_dead", action="store_true", help="pasture: replace Dead by max(0, Total - GDM)")
     parser.add_argument("--out", type=Path, help="table to write (default: one in the run folder)")
     options, rest = _parse(parser, arguments)
-    from biomass_pl.harness.messages import quiet_libraries
     from biomass_pl.harness.predict import PredictOptions, predict
+    from biomass_pl.harness.quiet import quiet_libraries
 
     with quiet_libraries():
         predict(PredictOptions(**vars(options)), rest)
@@ -175,7 +175,7 @@ def _stack(arguments: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: in the run folder)")
     options, rest = parser.parse_known_args(arguments)
-    from biomass_pl.harness.messages import quiet_libraries
+    from biomass_pl.harness.quiet import quiet_libraries
     from biomass_pl.harness.stack import StackOptions, run_stack
 
     with quiet_libraries():
@@ -188,7 +188,7 @@ def _bench(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="JSON file (default: lightning_logs/NAME/bench.json)")
     options, rest = _parse(parser, arguments)
     from biomass_pl.harness.bench import bench
-    from biomass_pl.harness.messages import quiet_libraries
+    from biomass_pl.harness.quiet import quiet_libraries
 
     with quiet_libraries():
         bench(rest, steps=options.steps, out=options.out)

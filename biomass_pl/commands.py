@@ -42,7 +42,7 @@ def sample(arguments: Sequence[str]) -> None:
     given = {name: getattr(options, name) for name in pasture if getattr(options, name) is not None}
     numbers = SAMPLE_NUMBERS[options.kind] | given
     if options.kind == "pasture":
-        from biomass_pl.data.sample import render_sample
+        from biomass_pl.pasture.sample.render import render_sample
 
         render_sample(out=options.out, seed=options.seed, **numbers)
     elif "width" in given:
@@ -50,7 +50,7 @@ def sample(arguments: Sequence[str]) -> None:
             "--width is for a pasture: photos of lesions differ in width, as the real ones. Leave it out."
         )
     else:
-        from biomass_pl.data.lesion_sample import render_lesions
+        from biomass_pl.lesion.sample.render import render_lesions
 
         render_lesions(out=options.out, seed=options.seed, **numbers)
     print(f"{numbers['photos']} labelled and {numbers['test_photos']} test photos: {options.out}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""A rendered pasture and rendered skin lesions, made once, and what most tests need around it."""
+"""A rendered pasture, rendered skin lesions and a small run of each, made once, and what most tests need around them."""
 
 import os
 import shutil
@@ -11,8 +11,10 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks for weights fails at once instead of retrying
 
-from biomass_pl.data.lesion_sample import render_lesions
-from biomass_pl.data.sample import render_sample
+from biomass_pl.cli import main
+from biomass_pl.lesion.sample.render import render_lesions
+from biomass_pl.pasture.sample.render import render_sample
+from biomass_pl.runs import Run, find_run
 
 PHOTOS = 24
 LESIONS = 120
@@ -47,3 +49,139 @@ def workdir(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+RECIPE = """\
+trainer:
+  max_epochs: 4
+  callbacks:
+    - class_path: BackboneFreeze
+      init_args: {epochs: 2}
+    - class_path: EarlyStopping
+      init_args: {monitor: val/weighted_r2, mode: max, patience: 10}
+model:
+  class_path: HierarchicalRatio
+  init_args:
+    backbone: test_vit.r160_in1k
+    pretrained: false
+    optim: {head_lr: 1.0e-3, backbone_lr: 1.0e-4, warmup_epochs: 1}
+data:
+  class_path: PastureDataModule
+  init_args:
+    root: ROOT
+    num_folds: 3
+    tile_size: 32
+    num_workers: 0
+    stereo_correct_aug: true
+    stereo_swap_prob: 0.5
+"""
+
+
+def done_in(folder: Path, *commands: list[str]) -> Path:
+    """Runs commands in a working folder and returns it."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for command in commands:
+            assert main(command) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def in_workdir(run: Run, workdir: Path) -> Run:
+    """A copy of a run in a working folder of the test's own."""
+    shutil.copytree(run.path.parents[1], workdir / "lightning_logs")
+    return find_run(Path("lightning_logs"))
+
+
+def without_test_photos(lesions: Path, root: Path) -> Path:
+    """A copy of a data folder of lesions whose test table has no rows."""
+    shutil.copytree(lesions, root)
+    for name in ("test-metadata.csv", "sample_submission.csv"):
+        (root / name).write_text((root / name).read_text().splitlines()[0] + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def recipe(rendered, tmp_path_factory) -> Path:
+    """A two-stage recipe on the rendered photos."""
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(RECIPE.replace("ROOT", str(rendered)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(recipe, tmp_path_factory) -> Path:
+    """A working folder with one complete run of the recipe. Not to be changed."""
+    return done_in(tmp_path_factory.mktemp("trained"), ["fit", "--config", str(recipe)])
+
+
+@pytest.fixture
+def run(trained) -> Run:
+    """The complete run."""
+    return find_run(trained / "lightning_logs")
+
+
+LESION_RECIPE = """\
+trainer: {max_epochs: 2}
+model:
+  class_path: LesionClassifier
+  init_args:
+    backbone: test_vit.r160_in1k
+    pretrained: false
+    optim: {head_lr: 1.0e-2, backbone_lr: 1.0e-3, warmup_epochs: 0}
+data:
+  class_path: LesionDataModule
+  init_args:
+    root: ROOT
+    num_folds: 3
+    image_size: 32
+    batch_size: 8
+    positive_ratio: 0.5
+    num_workers: 0
+"""
+
+
+@pytest.fixture(scope="session")
+def lesion_data(lesions, tmp_path_factory) -> Path:
+    """The rendered lesions, whose submission has another order than the test table. Not to be changed."""
+    root = Path(shutil.copytree(lesions, tmp_path_factory.mktemp("lesion_data") / "data"))
+    header, *rows = (root / "sample_submission.csv").read_text().splitlines()
+    (root / "sample_submission.csv").write_text("\n".join([header, *reversed(rows)]) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def lesion_recipe(lesion_data, tmp_path_factory) -> Path:
+    """A recipe of two epochs on the rendered lesions."""
+    path = tmp_path_factory.mktemp("lesion_recipe") / "moles.yaml"
+    path.write_text(LESION_RECIPE.replace("ROOT", str(lesion_data)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def lesion_trained(lesion_recipe, tmp_path_factory) -> Path:
+    """A working folder with one complete run on lesions, as `biomass fit` leaves it. Not to be changed."""
+    return done_in(tmp_path_factory.mktemp("lesion_trained"), ["fit", "--config", str(lesion_recipe)])
+
+
+@pytest.fixture(scope="session")
+def lesion_predicted(lesion_trained, tmp_path_factory) -> Path:
+    """The same, with what `biomass predict` makes of held-out and test photos. Not to be changed."""
+    folder = tmp_path_factory.mktemp("lesion_predicted")
+    shutil.copytree(lesion_trained, folder, dirs_exist_ok=True)
+    return done_in(folder, ["predict"], ["predict", "--split", "test"])
+
+
+@pytest.fixture
+def lesion_run(lesion_trained) -> Run:
+    """The complete run on lesions."""
+    return find_run(lesion_trained / "lightning_logs")
+
+
+@pytest.fixture
+def lesion_copy(lesion_predicted, workdir) -> Run:
+    """The predicted run on lesions, in a working folder of the test's own."""
+    shutil.copytree(lesion_predicted, workdir, dirs_exist_ok=True)
+    return find_run(Path("lightning_logs"))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from biomass_pl.cli import main
-from biomass_pl.data.tables import read_labels
+from biomass_pl.pasture.tables import read_labels
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()

@@ -206,7 +206,7 @@ def test_a_corrupt_record_is_named_with_advice(tmp_path, content, unfinished, na
 
 def test_light_modules_import_no_torch():
     code = (
-        "import sys, biomass_pl, biomass_pl.runs, biomass_pl.cli, biomass_pl.evaluation.score\n"
+        "import sys, biomass_pl, biomass_pl.runs, biomass_pl.cli, biomass_pl.pasture.report\n"
         "print([name for name in ('torch', 'lightning', 'timm') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves, predicted against true grams, features by their importance. No torch."""
+"""Pictures of a run: learning curves, features by their importance. No torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from biomass_pl.files import replacing
-from biomass_pl.targets import TARGETS
 
 _LOSSES = (("train/loss", "training loss"), ("val/loss", "validation loss"))
 _RATES = ("rate/backbone", "rate/head")
 _SHOWN_FEATURES = 30
-_UNKNOWN_STATE = "unknown"
 
 
 def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path, *, score: str) -> None:
@@ -39,26 +37,6 @@ def draw_learning_curves(epochs: Mapping[int, pd.DataFrame], path: Path, *, scor
     _draw_rates(panels[3], next(iter(epochs.values())))
     for panel in panels:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    save_figure(figure, path)
-
-
-def draw_scatter(table: pd.DataFrame, path: Path) -> None:
-    """Draws predicted against true grams, a panel per target, coloured by state.
-
-    Args:
-        table: An out-of-fold table with targets, `<target>_pred` and, where known, `State`.
-        path: The PNG file.
-    """
-    states = table["State"].fillna(_UNKNOWN_STATE) if "State" in table else pd.Series(_UNKNOWN_STATE, table.index)
-    figure = Figure(figsize=(4 * len(TARGETS), 4.4), layout="constrained")
-    for panel, target in zip(figure.subplots(1, len(TARGETS)), TARGETS, strict=True):
-        for state, rows in table.groupby(states):
-            panel.scatter(rows[target], rows[f"{target}_pred"], s=14, alpha=0.7, label=str(state))
-        largest = table[[target, f"{target}_pred"]].to_numpy(dtype=float).max()
-        panel.plot([0, largest], [0, largest], color="grey", linewidth=1)
-        panel.set(title=target, xlabel="measured, g", ylabel="out-of-fold prediction, g")
-        panel.set_aspect("equal", adjustable="datalim")
-    figure.axes[0].legend()
     save_figure(figure, path)
 
 

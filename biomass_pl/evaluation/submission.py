@@ -1,30 +1,10 @@
-"""Test predictions in the competition's form."""
+"""Checks a submission against the sample that a competition gives."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from biomass_pl.errors import DataError, listed
-from biomass_pl.targets import TARGETS
-
-
-def make_submission(predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
-    """Turns a table of predictions into `sample_id,target`.
-
-    Args:
-        predictions: `image_id` and `<target>_pred` in grams, a row per photo.
-        sample: The competition's `sample_submission.csv`; checked against, and its order kept, if it exists.
-
-    Raises:
-        DataError: The sample cannot be read, or names other rows than were predicted.
-    """
-    rows = [
-        {"sample_id": f"{image_id}__{target}", "target": grams}
-        for image_id, *values in predictions[["image_id", *(f"{t}_pred" for t in TARGETS)]].itertuples(index=False)
-        for target, grams in zip(TARGETS, values, strict=True)
-    ]
-    submission = pd.DataFrame(rows, columns=["sample_id", "target"])
-    return in_sample_order(submission, sample, test_table="test.csv")
 
 
 def in_sample_order(submission: pd.DataFrame, sample: Path, *, test_table: str) -> pd.DataFrame:

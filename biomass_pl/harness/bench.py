@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from biomass_pl.callbacks.freeze import BackboneFreeze
-from biomass_pl.callbacks.timer import WARM_UP_STEPS, StepTimer, StepTimes, wait_for
 from biomass_pl.errors import ConfigError
 from biomass_pl.files import write_json
 from biomass_pl.harness.parser import RunCLI, config_name
 from biomass_pl.runs import LOGS
+from biomass_pl.training.callbacks.freeze import BackboneFreeze
+from biomass_pl.training.callbacks.timer import WARM_UP_STEPS, StepTimer, StepTimes, wait_for
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from biomass_pl.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
-from biomass_pl.callbacks.epochs import EpochTable
-from biomass_pl.callbacks.feature_bank import FeatureBankFill, check_bank
-from biomass_pl.callbacks.freeze import BackboneFreeze
-from biomass_pl.callbacks.reseed import ReseedEveryEpoch
-from biomass_pl.data.folds import read_folds
+from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import ConfigError, FoldError, RunError
 from biomass_pl.evaluation.pictures import draw_learning_curves
 from biomass_pl.files import write_table
@@ -29,7 +24,12 @@ from biomass_pl.harness.parser import RunCLI, config_name
 from biomass_pl.harness.predict import predict_held_out, read_predictions, report_out_of_fold
 from biomass_pl.harness.processes import assigned_fold, helpers_for, made_once
 from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, create_run, find_run, join_run
-from biomass_pl.tasks.base import BaseTask
+from biomass_pl.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
+from biomass_pl.training.callbacks.epochs import EpochTable
+from biomass_pl.training.callbacks.feature_bank import FeatureBankFill, check_bank
+from biomass_pl.training.callbacks.freeze import BackboneFreeze
+from biomass_pl.training.callbacks.reseed import ReseedEveryEpoch
+from biomass_pl.training.task import BaseTask
 
 logger = logging.getLogger(__name__)
 

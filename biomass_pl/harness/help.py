@@ -11,17 +11,17 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from biomass_pl.callbacks.freeze import BackboneFreeze
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.data.lesion import LesionDataModule
-from biomass_pl.data.pasture import PastureDataModule
-from biomass_pl.losses.binary import FocalLoss
-from biomass_pl.losses.pasture import DeadAware, FocalMSE, WeightedLoss
-from biomass_pl.optim import OptimConfig
-from biomass_pl.tasks.base import BaseTask
-from biomass_pl.tasks.five_head import AuxiliaryConfig, FiveHead
-from biomass_pl.tasks.lesion import LesionClassifier
-from biomass_pl.tasks.pasture import PastureTask, SoftmaxRatio
+from biomass_pl.lesion.data import LesionDataModule
+from biomass_pl.lesion.losses import FocalLoss
+from biomass_pl.lesion.task import LesionClassifier
+from biomass_pl.pasture.data import PastureDataModule
+from biomass_pl.pasture.five_head import AuxiliaryConfig, FiveHead
+from biomass_pl.pasture.losses import DeadAware, FocalMSE, WeightedLoss
+from biomass_pl.pasture.task import PastureTask, SoftmaxRatio
+from biomass_pl.training.callbacks.freeze import BackboneFreeze
+from biomass_pl.training.optim import OptimConfig
+from biomass_pl.training.task import BaseTask
 
 _TRAINER = {
     "max_epochs": "epochs of every fold",

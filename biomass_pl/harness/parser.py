@@ -13,14 +13,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import biomass_pl.callbacks.freeze
-import biomass_pl.data.lesion
-import biomass_pl.data.pasture
-import biomass_pl.tasks.five_head
-import biomass_pl.tasks.lesion  # noqa: F401  (imported classes can be named in a configuration without their module)
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import BiomassError, ConfigError
-from biomass_pl.tasks.base import BaseTask
+from biomass_pl.training.task import BaseTask
 
 DEFAULT_SEED = 42
 

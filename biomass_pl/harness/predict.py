@@ -10,18 +10,18 @@ import pandas as pd
 from lightning.pytorch import Trainer
 from rich.console import Console
 
-from biomass_pl.callbacks.feature_bank import FeatureBankFill
-from biomass_pl.callbacks.oof import PredictionTable
-from biomass_pl.data.folds import read_folds
 from biomass_pl.data.photos import find_photos
+from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import ConfigError, RunError
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.postprocess import derive_dead
 from biomass_pl.evaluation.report import Report
 from biomass_pl.files import write_json, write_table
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.processes import on_its_own
+from biomass_pl.pasture.postprocess import derive_dead
 from biomass_pl.runs import LOGS, Run, find_run
+from biomass_pl.training.callbacks.feature_bank import FeatureBankFill
+from biomass_pl.training.callbacks.oof import PredictionTable
 
 logger = logging.getLogger(__name__)
 

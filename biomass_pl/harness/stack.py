@@ -13,11 +13,11 @@ from biomass_pl.data.base import FoldDataModule, TableFeatures
 from biomass_pl.errors import ConfigError, RunError
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_importance
-from biomass_pl.evaluation.stack import StackConfig, StackResult, image_score_features, stack
+from biomass_pl.evaluation.stacking import StackConfig, StackResult, image_score_features, stack
 from biomass_pl.files import write_table
 from biomass_pl.harness.predict import PredictCLI, beside, finished_folds, read_predictions, report_out_of_fold
 from biomass_pl.runs import LOGS, Run, find_run
-from biomass_pl.tasks.base import BaseTask
+from biomass_pl.training.task import BaseTask
 
 logger = logging.getLogger(__name__)
 

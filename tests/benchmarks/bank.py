@@ -16,8 +16,8 @@ from pathlib import Path
 from epochs import BACKBONE, TILE, WORKERS, our_epoch
 from rich.console import Console
 
-from biomass_pl.data.pasture import PastureDataModule
-from biomass_pl.data.sample import render_sample
+from biomass_pl.pasture.data import PastureDataModule
+from biomass_pl.pasture.sample.render import render_sample
 
 CONSOLE = Console(highlight=False)
 RECIPE = Path(__file__).parents[2] / "configs" / "head_only.yaml"

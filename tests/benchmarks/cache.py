@@ -19,9 +19,9 @@ from PIL import Image
 from rich.console import Console
 
 from biomass_pl.data.cache import PhotoCache
-from biomass_pl.data.pasture import PastureDataModule
 from biomass_pl.data.photos import read_photo
-from biomass_pl.targets import TARGETS
+from biomass_pl.pasture.data import PastureDataModule
+from biomass_pl.pasture.targets import TARGETS
 
 HEIGHT, WIDTH = 1000, 2000
 CONSOLE = Console(highlight=False)

@@ -26,14 +26,14 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
-from biomass_pl.callbacks.freeze import BackboneFreeze
-from biomass_pl.data.pasture import PastureDataModule
-from biomass_pl.data.sample import render_sample
-from biomass_pl.data.tables import read_labels
-from biomass_pl.data.transforms import _geometric, _photometric
-from biomass_pl.optim import OptimConfig
-from biomass_pl.targets import TARGETS
-from biomass_pl.tasks.pasture import HierarchicalRatio
+from biomass_pl.pasture.data import PastureDataModule
+from biomass_pl.pasture.sample.render import render_sample
+from biomass_pl.pasture.tables import read_labels
+from biomass_pl.pasture.targets import TARGETS
+from biomass_pl.pasture.task import HierarchicalRatio
+from biomass_pl.pasture.transforms import _geometric, _photometric
+from biomass_pl.training.callbacks.freeze import BackboneFreeze
+from biomass_pl.training.optim import OptimConfig
 
 BACKBONE, TILE, BATCH, WORKERS = "vit_tiny_patch16_224", 224, 4, 2
 CONSOLE = Console(highlight=False)

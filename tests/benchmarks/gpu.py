@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from biomass_pl.data.sample import render_sample
+from biomass_pl.pasture.sample.render import render_sample
 
 RECIPE = Path(__file__).parents[2] / "configs" / "two_stage.yaml"
 BATCHES = (2, 4, 8, 16)

@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 
 from biomass_pl.data.bank import BankedFeatures, FeatureBank
-from biomass_pl.data.pasture import PastureDataModule
-from biomass_pl.data.sample import render_sample
+from biomass_pl.pasture.data import PastureDataModule
+from biomass_pl.pasture.sample.render import render_sample
 
 CONSOLE = Console(highlight=False)
 MEGABYTE = 1e6

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from biomass_pl.data.sample import render_sample
+from biomass_pl.pasture.sample.render import render_sample
 
 CONSOLE = Console(highlight=False)
 RECIPE = Path(__file__).parents[2] / "configs" / "quickstart.yaml"

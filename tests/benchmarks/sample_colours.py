@@ -20,9 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from biomass_pl.data.photos import read_photo
-from biomass_pl.data.tables import read_labels
-from biomass_pl.metrics.r2 import weighted_r2
-from biomass_pl.targets import TARGETS
+from biomass_pl.pasture.scores import weighted_r2
+from biomass_pl.pasture.tables import read_labels
+from biomass_pl.pasture.targets import TARGETS
 
 CONSOLE = Console(highlight=False)
 PERCENTILES = (2, 10, 25, 50, 75, 90, 98)

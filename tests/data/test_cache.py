@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from biomass_pl.data.cache import PhotoCache
-from biomass_pl.data.pasture import PastureDataModule
 from biomass_pl.data.photos import read_photo
 from biomass_pl.errors import DataError
+from biomass_pl.pasture.data import PastureDataModule
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from biomass_pl.evaluation.pictures import draw_importance, draw_learning_curves, draw_scatter
-from biomass_pl.targets import TARGETS
+from biomass_pl.evaluation.pictures import draw_importance, draw_learning_curves
+from biomass_pl.pasture.report import draw_scatter
+from biomass_pl.pasture.targets import TARGETS
 
 
 def epochs(slope: float = 1.0) -> pd.DataFrame:

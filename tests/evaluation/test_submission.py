@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from biomass_pl.errors import DataError
-from biomass_pl.evaluation.submission import make_submission
-from biomass_pl.targets import TARGETS
+from biomass_pl.pasture.report import make_submission
+from biomass_pl.pasture.targets import TARGETS
 
 
 def predictions() -> pd.DataFrame:

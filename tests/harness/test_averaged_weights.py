@@ -10,9 +10,9 @@ from lightning.pytorch import Callback
 
 from biomass_pl.cli import main
 from biomass_pl.errors import TrainingError
-from biomass_pl.metrics.partial_auc import partial_auc
+from biomass_pl.lesion.partial_auc import partial_auc
 from biomass_pl.runs import Run, find_run
-from tests.harness.conftest import done_in
+from tests.conftest import done_in
 
 LOGS = Path("lightning_logs")
 AVERAGED = (

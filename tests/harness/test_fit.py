@@ -12,10 +12,10 @@ import torch
 import yaml
 
 from biomass_pl.cli import main
-from biomass_pl.data.tables import read_labels
-from biomass_pl.evaluation.score import score_table
+from biomass_pl.pasture.report import score_table
+from biomass_pl.pasture.tables import read_labels
+from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import find_run
-from biomass_pl.targets import TARGETS
 
 
 def test_every_photo_is_predicted_once_by_the_fold_that_held_it_out(run, rendered):

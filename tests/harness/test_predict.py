@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from biomass_pl.cli import main
+from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import find_run
-from biomass_pl.targets import TARGETS
 
 PREDICTED = [f"{target}_pred" for target in TARGETS]
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from biomass_pl.cli import main
-from biomass_pl.data.tables import read_labels
+from biomass_pl.pasture.tables import read_labels
+from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import find_run
-from biomass_pl.targets import TARGETS
 
 PREDICTED = [f"{target}_pred" for target in TARGETS]
 

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from biomass_pl.cli import main
-from biomass_pl.data.lesion import LesionDataModule
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.lesion_report import LesionReport
-from biomass_pl.evaluation.score import score_table
-from biomass_pl.evaluation.stack import StackConfig, image_score_features, stack
+from biomass_pl.evaluation.stacking import StackConfig, image_score_features, stack
+from biomass_pl.lesion.data import LesionDataModule
+from biomass_pl.lesion.report import LesionReport
+from biomass_pl.pasture.report import score_table
+from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import Run, find_run
-from biomass_pl.targets import TARGETS
-from tests.harness.conftest import done_in, in_workdir, without_test_photos
+from tests.conftest import done_in, in_workdir, without_test_photos
 
 pytest.importorskip("lightgbm")
 

@@ -10,7 +10,7 @@ import pytest
 from biomass_pl.cli import main
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.runs import Run
-from tests.harness.conftest import in_workdir
+from tests.conftest import in_workdir
 
 pytest.importorskip("lightgbm")
 

@@ -1,0 +1,125 @@
+"""Which photo is held out in which fold: the strategies, given fold files, and their checks."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+from biomass_pl.errors import FoldError, listed
+
+
+def split_folds(
+    image_ids: pd.Series,
+    *,
+    groups: pd.Series | None,
+    strata: np.ndarray | None,
+    num_folds: int,
+    seed: int,
+    what: str,
+    remedy: str,
+) -> pd.Series:
+    """Deals photos into folds of about equal size.
+
+    Args:
+        image_ids: Names of the photos.
+        groups: What stays together in one fold, with strata; none deals photos one by one.
+        strata: Classes that every fold should hold in the same shares; none does not look at classes.
+        num_folds: Number of folds.
+        seed: Seed of the shuffling.
+        what: What made groups and strata, for messages.
+        remedy: What else can be done where there are too few groups.
+
+    Returns:
+        Fold number per photo, indexed by its name, in the order given.
+
+    Raises:
+        FoldError: There are fewer folds than two, or than can be filled.
+    """
+    if num_folds < 2:
+        raise FoldError(f"data.num_folds is {num_folds}; cross-validation needs two or more.")
+    units, available = ("photos", len(image_ids)) if groups is None else ("groups", groups.nunique())
+    if available < num_folds:
+        raise FoldError(
+            f"{what} finds {available} {units} for {num_folds} folds. "
+            f"Lower data.num_folds to {available} at most, or {remedy}."
+        )
+    folds = pd.Series(-1, index=pd.Index(image_ids), name="fold")
+    shuffled = {"n_splits": num_folds, "shuffle": True, "random_state": seed}
+    splitter = StratifiedGroupKFold if groups is not None else KFold if strata is None else StratifiedKFold
+    try:
+        with warnings.catch_warnings():
+            # Strata smaller than the number of folds cannot be in all of them; that is as it should be.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            for fold, (_, held_out) in enumerate(splitter(**shuffled).split(image_ids, strata, groups)):
+                folds.iloc[held_out] = fold
+    except ValueError as error:
+        raise FoldError(
+            f"{what} cannot make {num_folds} folds of {len(image_ids)} photos ({error}). "
+            "Lower data.num_folds, or give folds of your own as data.fold_csv."
+        ) from error
+    _require_photos_in_every_fold(folds, num_folds, what)
+    return folds
+
+
+def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
+    """Reads given folds from a CSV file with the names of the photos and `fold`.
+
+    The names stand in a column called as `image_ids` is, or `sample_id_prefix`.
+
+    Args:
+        path: The fold file.
+        image_ids: Photos that must be in it, no more and no fewer.
+
+    Returns:
+        Fold number per photo in the order of `image_ids`, indexed by `image_id`.
+
+    Raises:
+        FoldError: The file is missing or malformed, or its photos are not those of the label table.
+    """
+    if not path.is_file():
+        raise FoldError(f"Fold file {path} does not exist. Correct data.fold_csv.")
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise FoldError(
+            f"Fold file {path} is not a readable CSV table ({error}). Export it again as UTF-8 CSV."
+        ) from error
+    names = str(image_ids.name)
+    if names not in rows:
+        rows = rows.rename(columns={"sample_id_prefix": names})
+    if not isinstance(rows.index, pd.RangeIndex):
+        # Pandas takes the first value of a row that is longer than the header for the name of the row.
+        raise FoldError(f"Fold file {path} has rows with more values than its header has columns; correct it.")
+    if not {names, "fold"} <= set(rows.columns):
+        raise FoldError(f"Fold file {path} needs the columns {names} (or sample_id_prefix) and fold; add or rename.")
+    rows["fold"], problems = _parse_fold_numbers(rows["fold"])
+    problems += [f"photo {name} is there twice" for name in rows[names][rows.duplicated(names)].unique()]
+    listed_ids, known_ids = set(rows[names]), set(image_ids)
+    problems += [f"photo {name} is not in the label table" for name in sorted(listed_ids - known_ids)]
+    problems += [f"photo {name} of the label table has no fold" for name in sorted(known_ids - listed_ids)]
+    if problems:
+        raise FoldError(f"Fold file {path} has {len(problems)} problem(s); correct it:\n{listed(problems)}")
+    folds = rows.set_index(names)["fold"].loc[image_ids.tolist()].astype(int)
+    _require_photos_in_every_fold(folds, int(folds.max()) + 1, f"fold file {path}")
+    return folds
+
+
+def _parse_fold_numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
+    whole = texts.str.fullmatch(r"\d+(\.0)?")
+    numbers = pd.to_numeric(texts.where(whole), errors="coerce")
+    problems = [
+        f"line {line}: fold '{text}' is not a number from 0 up"
+        for line, text in zip(texts.index[~whole].to_numpy() + 2, texts[~whole], strict=True)
+    ]
+    return numbers, problems
+
+
+def _require_photos_in_every_fold(folds: pd.Series, num_folds: int, origin: str) -> None:
+    filled = set(folds)
+    # Only the first, for a file with a mistyped number can lack millions of folds.
+    empty = next((fold for fold in range(num_folds) if fold not in filled), None)
+    if num_folds < 2 or empty is not None:
+        what = "only one fold" if empty is None else f"no validation photos in fold {empty}"
+        raise FoldError(f"The {origin} leaves {what}. Number the folds from 0 without gaps, or use fewer.")

@@ -1,0 +1,1 @@
+"""Skin lesions: benign or malignant."""

@@ -1,0 +1,1 @@
+"""Rendered skin lesions: patients, records, pictures."""

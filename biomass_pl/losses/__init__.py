@@ -1,1 +1,0 @@
-"""Losses in grams or in their logarithm."""

@@ -1,1 +1,0 @@
-"""Scores, for the training loop and for tables."""

@@ -1,1 +1,0 @@
-"""Plain torch networks; nothing here knows Lightning."""

@@ -1,0 +1,1 @@
+"""Grams of dry matter from quadrat photos."""

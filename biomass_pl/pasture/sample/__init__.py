@@ -1,0 +1,1 @@
+"""A rendered pasture: what grows, and its photos."""

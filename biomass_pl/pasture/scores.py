@@ -1,0 +1,71 @@
+"""The two R2 scores over all five targets, and R2, RMSE and MAE of each. No torch."""
+
+import numpy as np
+from sklearn.metrics import r2_score
+
+from biomass_pl.pasture.targets import SCORE_WEIGHTS, TARGETS
+
+_WEIGHTS = np.array([SCORE_WEIGHTS[target] for target in TARGETS])
+
+
+def weighted_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """The competition's score: one R2 over all values pooled, each weighted by its target.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+
+    Returns:
+        At most 1; NaN where all true values are equal, so that there is nothing to explain, or a prediction
+        is not finite.
+    """
+    weights = np.broadcast_to(_WEIGHTS, truth.shape)
+    return _r2(truth.ravel(), prediction.ravel(), weights.ravel())
+
+
+def mean_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Weighted mean of the R2 of each target; other scripts call this the weighted R2.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+
+    Returns:
+        At most 1; NaN where a target has the same true value in all photos, or a prediction is not finite.
+    """
+    return float(np.average([_r2(*columns) for columns in zip(truth.T, prediction.T, strict=True)], weights=_WEIGHTS))
+
+
+def target_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, dict[str, float]]:
+    """R2, RMSE and MAE (grams) of each target.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+    """
+    return {
+        target: {
+            "r2": _r2(true, predicted),
+            "rmse": float(np.sqrt(np.mean((predicted - true) ** 2))),
+            "mae": float(np.mean(np.abs(predicted - true))),
+        }
+        for target, true, predicted in zip(TARGETS, truth.T, prediction.T, strict=True)
+    }
+
+
+def pasture_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """`weighted_r2`, `mean_r2` and `r2_<target>`.
+
+    Args:
+        truth: Grams (photos, 5).
+        prediction: Grams (photos, 5).
+    """
+    scores = {"weighted_r2": weighted_r2(truth, prediction), "mean_r2": mean_r2(truth, prediction)}
+    return scores | {f"r2_{target}": values["r2"] for target, values in target_scores(truth, prediction).items()}
+
+
+def _r2(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> float:
+    # A diverged network predicts NaN, of which r2_score would make an error.
+    if len(truth) < 2 or np.ptp(truth) == 0 or not np.isfinite(prediction).all():
+        return float("nan")
+    return float(r2_score(truth, prediction, sample_weight=weights))

@@ -1,1 +1,0 @@
-"""LightningModules: how each system is trained."""

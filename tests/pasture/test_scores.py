@@ -1,0 +1,161 @@
+"""The two R2 scores against plain arithmetic."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from biomass_pl.pasture.scores import mean_r2, target_scores, weighted_r2
+from biomass_pl.pasture.targets import TARGETS
+
+# The worked example of the specification.
+TRUTH = (
+    ("16.2751", "31.9984", "0", "16.275", "48.2735"),
+    ("7.6", "0", "0", "7.6", "7.6"),
+    ("0", "0", "6.05", "6.05", "6.05"),
+)
+FORECAST = (
+    ("18", "26", "1", "19", "45"),
+    ("9", "1", ".5", "9.5", "10.5"),
+    ("1.5", ".5", "5", "6.5", "7"),
+)
+WEIGHTS = [Fraction(tenths, 10) for tenths in (1, 1, 1, 2, 5)]
+
+grams = arrays(np.float64, (6, 5), elements=st.floats(0, 200).map(lambda value: round(value, 3)))
+
+
+def exact(rows: tuple[tuple[str, ...], ...]) -> list[list[Fraction]]:
+    return [[Fraction(value) for value in row] for row in rows]
+
+
+def r2(values: list[tuple[Fraction, Fraction, Fraction]]) -> Fraction:
+    """R2 of (weight, truth, forecast), written out."""
+    mean = sum(w * t for w, t, _ in values) / sum(w for w, _, _ in values)
+    return 1 - sum(w * (t - f) ** 2 for w, t, f in values) / sum(w * (t - mean) ** 2 for w, t, _ in values)
+
+
+def pooled_r2(truth: list[list[Fraction]], forecast: list[list[Fraction]]) -> Fraction:
+    return r2(
+        [
+            (weight, true, guess)
+            for true_row, guess_row in zip(truth, forecast, strict=True)
+            for weight, true, guess in zip(WEIGHTS, true_row, guess_row, strict=True)
+        ]
+    )
+
+
+def column_r2(truth: list[list[Fraction]], forecast: list[list[Fraction]], column: int) -> Fraction:
+    return r2([(Fraction(1), true[column], guess[column]) for true, guess in zip(truth, forecast, strict=True)])
+
+
+def example() -> tuple[np.ndarray, np.ndarray]:
+    return np.array(TRUTH, dtype=float), np.array(FORECAST, dtype=float)
+
+
+def test_weighted_r2_of_the_worked_example():
+    score = weighted_r2(*example())
+    assert score == pytest.approx(float(pooled_r2(exact(TRUTH), exact(FORECAST))), abs=1e-9)
+    assert f"{score:.5f}" == "0.97888"
+
+
+def test_mean_r2_of_the_worked_example():
+    expected = sum(
+        weight * column_r2(exact(TRUTH), exact(FORECAST), column) for column, weight in enumerate(WEIGHTS)
+    ) / sum(WEIGHTS)
+    score = mean_r2(*example())
+    assert score == pytest.approx(float(expected), abs=1e-9)
+    assert f"{score:.5f}" == "0.93375"
+
+
+@settings(deadline=None, max_examples=50)
+@given(truth=grams, forecast=grams)
+def test_weighted_r2_equals_the_formula_for_any_table(truth, forecast):
+    assume(np.ptp(truth) > 1)
+    rows = [[Fraction(value) for value in row] for row in truth.tolist()]
+    guesses = [[Fraction(value) for value in row] for row in forecast.tolist()]
+    assert weighted_r2(truth, forecast) == pytest.approx(float(pooled_r2(rows, guesses)), rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(truth=grams)
+def test_predicting_the_weighted_mean_everywhere_scores_zero(truth):
+    assume(np.ptp(truth) > 1)
+    weighted_mean = (truth * np.array([0.1, 0.1, 0.1, 0.2, 0.5])).sum() / len(truth)
+    assert weighted_r2(truth, np.full_like(truth, weighted_mean)) == pytest.approx(0, abs=1e-9)
+
+
+def test_predicting_the_plain_mean_scores_below_zero():
+    truth, _ = example()
+    assert weighted_r2(truth, np.full_like(truth, truth.mean())) < -0.01
+
+
+def test_predicting_the_mean_of_each_target_scores_zero_in_mean_r2_and_more_in_weighted_r2():
+    truth, _ = example()
+    means = np.broadcast_to(truth.mean(axis=0), truth.shape)
+    assert mean_r2(truth, means) == pytest.approx(0, abs=1e-12)
+    assert weighted_r2(truth, means) > 0.1
+
+
+def test_a_perfect_forecast_scores_one():
+    truth, _ = example()
+    assert weighted_r2(truth, truth) == 1 and mean_r2(truth, truth) == 1
+
+
+def test_the_order_of_photos_changes_nothing():
+    truth, forecast = example()
+    assert weighted_r2(truth[::-1], forecast[::-1]) == pytest.approx(weighted_r2(truth, forecast), abs=1e-12)
+
+
+def test_errors_in_the_total_weigh_five_times_those_in_green():
+    truth, _ = example()
+    losses = []
+    for column in (0, 4):
+        forecast = truth.copy()
+        forecast[:, column] += 2
+        losses.append(1 - weighted_r2(truth, forecast))
+    assert losses[1] == pytest.approx(5 * losses[0])
+
+
+def test_a_truth_that_never_varies_has_no_score():
+    truth = np.full((4, 5), 3.0)
+    assert math.isnan(weighted_r2(truth, truth)) and math.isnan(mean_r2(truth, truth))
+
+
+def test_one_constant_target_leaves_weighted_r2_defined():
+    truth, forecast = example()
+    truth[:, 1] = 0  # no dead grass in Western Australia
+    assert math.isnan(mean_r2(truth, forecast))
+    assert math.isnan(target_scores(truth, forecast)["Dry_Dead_g"]["r2"])
+    assert weighted_r2(truth, forecast) < 1
+
+
+def test_a_single_photo_has_a_weighted_r2_but_no_mean_r2():
+    truth, forecast = example()
+    assert weighted_r2(truth[:1], forecast[:1]) == pytest.approx(
+        float(pooled_r2(exact(TRUTH[:1]), exact(FORECAST[:1]))), abs=1e-9
+    )
+    assert math.isnan(mean_r2(truth[:1], forecast[:1]))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_diverged_forecast_has_no_score_and_is_no_error(wrong):
+    truth, forecast = example()
+    forecast[0, 2] = wrong
+    assert math.isnan(weighted_r2(truth, forecast)) and math.isnan(mean_r2(truth, forecast))
+    per_target = target_scores(truth, forecast)
+    assert math.isnan(per_target["Dry_Clover_g"]["r2"]) and not math.isfinite(per_target["Dry_Clover_g"]["rmse"])
+    assert math.isfinite(per_target["Dry_Green_g"]["r2"])
+
+
+def test_scores_of_each_target_worked_by_hand():
+    truth = np.array([[0.0, 1, 2, 2, 3], [4.0, 1, 2, 6, 7]])
+    forecast = np.array([[3.0, 1, 2, 2, 3], [5.0, 1, 2, 6, 7]])
+    scores = target_scores(truth, forecast)
+    assert list(scores) == list(TARGETS)
+    # green: errors 3 and 1, truth 2 off its mean twice
+    assert scores["Dry_Green_g"] == pytest.approx({"r2": 1 - 10 / 8, "rmse": math.sqrt(5), "mae": 2.0})
+    assert scores["GDM_g"] == {"r2": 1.0, "rmse": 0.0, "mae": 0.0}

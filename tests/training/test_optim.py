@@ -1,0 +1,160 @@
+"""Rates per step, computed by hand, and the optimizer that uses them."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from biomass_pl.errors import ConfigError
+from biomass_pl.training.optim import (
+    FINAL_RATE,
+    OptimConfig,
+    TrainingLength,
+    backbone_rate,
+    head_rate,
+    make_optimizer,
+    warmup_cosine,
+)
+
+CONFIG = OptimConfig(head_lr=2e-4, backbone_lr=1e-5, head_lr_frozen=1e-3, weight_decay=0.01, warmup_epochs=2)
+# 40 steps in 10 epochs; warm-up over 8, a cosine over 32.
+FULL = TrainingLength(epochs=10, steps_per_epoch=4, frozen_epochs=0)
+HEAD_ONLY = TrainingLength(epochs=10, steps_per_epoch=4, frozen_epochs="all")
+# 12 steps frozen (warm-up 4), then warm-up to step 20, a cosine to step 40.
+TWO_STAGE = TrainingLength(epochs=10, steps_per_epoch=4, frozen_epochs=3)
+
+
+def halfway(peak: float) -> float:
+    return (peak + 1e-7) / 2
+
+
+@pytest.mark.parametrize(
+    ("step", "head", "backbone"),
+    [
+        (0, 2e-5, 1e-6),  # a tenth
+        (4, 1.1e-4, 5.5e-6),  # half of the warm-up
+        (8, 2e-4, 1e-5),  # the peak
+        (16, 1e-7 + (2e-4 - 1e-7) * (1 + math.sqrt(0.5)) / 2, 1e-7 + (1e-5 - 1e-7) * (1 + math.sqrt(0.5)) / 2),
+        (24, halfway(2e-4), halfway(1e-5)),
+        (40, 1e-7, 1e-7),
+    ],
+)
+def test_rates_of_full_training(step, head, backbone):
+    assert head_rate(step, config=CONFIG, length=FULL) == pytest.approx(head, rel=1e-9)
+    assert backbone_rate(step, config=CONFIG, length=FULL) == pytest.approx(backbone, rel=1e-9)
+
+
+@pytest.mark.parametrize(("step", "head"), [(0, 1e-4), (4, 5.5e-4), (8, 1e-3), (24, halfway(1e-3)), (40, 1e-7)])
+def test_rates_of_head_only_training(step, head):
+    assert head_rate(step, config=CONFIG, length=HEAD_ONLY) == pytest.approx(head, rel=1e-9)
+    assert backbone_rate(step, config=CONFIG, length=HEAD_ONLY) == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "head", "backbone"),
+    [
+        (0, 1e-4, 0),
+        (2, 5.5e-4, 0),
+        (4, 1e-3, 0),  # one warm-up epoch
+        (8, halfway(1e-3), 0),
+        (11, 1e-7 + (1e-3 - 1e-7) * (1 + math.cos(math.pi * 7 / 8)) / 2, 0),
+        (12, 2e-5, 1e-6),  # stage 2 warms up anew
+        (16, 1.1e-4, 5.5e-6),
+        (20, 2e-4, 1e-5),
+        (30, halfway(2e-4), halfway(1e-5)),
+        (40, 1e-7, 1e-7),
+    ],
+)
+def test_rates_of_two_stage_training(step, head, backbone):
+    assert head_rate(step, config=CONFIG, length=TWO_STAGE) == pytest.approx(head, rel=1e-9)
+    assert backbone_rate(step, config=CONFIG, length=TWO_STAGE) == pytest.approx(backbone, rel=1e-9)
+
+
+def test_a_warm_up_longer_than_the_stage_only_ramps():
+    length = TrainingLength(epochs=2, steps_per_epoch=5, frozen_epochs=0)
+    config = OptimConfig(head_lr=1.0, warmup_epochs=4)
+    rates = [head_rate(step, config=config, length=length) for step in range(11)]
+    assert rates == pytest.approx([0.1 + 0.9 * step / 20 for step in range(11)])
+
+
+def test_a_first_stage_of_one_epoch_only_ramps():
+    length = TrainingLength(epochs=4, steps_per_epoch=5, frozen_epochs=1)
+    rates = [head_rate(step, config=CONFIG, length=length) for step in range(5)]
+    assert rates == pytest.approx([1e-3 * (0.1 + 0.9 * step / 5) for step in range(5)])
+    assert head_rate(5, config=CONFIG, length=length) == pytest.approx(2e-5)
+
+
+def test_without_warm_up_the_peak_comes_first():
+    config = OptimConfig(head_lr=2e-4, warmup_epochs=0)
+    assert head_rate(0, config=config, length=FULL) == pytest.approx(2e-4)
+    assert head_rate(20, config=config, length=FULL) == pytest.approx(halfway(2e-4))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    peak=st.floats(1e-6, 1.0),
+    warmup=st.integers(0, 50),
+    total=st.integers(1, 100),
+)
+def test_a_rate_rises_then_falls_and_never_leaves_its_bounds(peak, warmup, total):
+    rates = [warmup_cosine(step, peak=peak, warmup=warmup, total=total) for step in range(total + 5)]
+    top = min(warmup, len(rates) - 1)
+    assert all(first <= second * (1 + 1e-12) for first, second in pairwise(rates[: top + 1]))
+    assert all(first * (1 + 1e-12) >= second for first, second in pairwise(rates[top:]))
+    assert min(FINAL_RATE, 0.1 * peak) * (1 - 1e-12) <= min(rates) and max(rates) <= peak * (1 + 1e-12)
+
+
+def test_a_peak_of_zero_stays_zero():
+    assert {warmup_cosine(step, peak=0.0, warmup=2, total=10) for step in range(12)} == {0.0}
+
+
+def test_the_optimizer_has_the_named_groups_and_decay():
+    backbone, head = nn.Linear(2, 3), nn.Linear(3, 1)
+    optimizer, _ = make_optimizer(
+        backbone=backbone.parameters(),
+        head=head.parameters(),
+        config=OptimConfig(weight_decay=0.03),
+        length=FULL,
+    )
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    assert list(groups) == ["backbone", "head"]
+    assert [id(p) for p in groups["backbone"]["params"]] == [id(p) for p in backbone.parameters()]
+    assert [id(p) for p in groups["head"]["params"]] == [id(p) for p in head.parameters()]
+    assert {group["weight_decay"] for group in groups.values()} == {0.03}
+
+
+@pytest.mark.parametrize("length", [FULL, HEAD_ONLY, TWO_STAGE], ids=["full", "head only", "two-stage"])
+def test_stepping_gives_each_group_its_rate(length):
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    optimizer, schedule = make_optimizer(backbone=weights[:1], head=weights[1:], config=CONFIG, length=length)
+    for step in range(40):
+        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        assert rates["backbone"] == pytest.approx(backbone_rate(step, config=CONFIG, length=length), rel=1e-12)
+        assert rates["head"] == pytest.approx(head_rate(step, config=CONFIG, length=length), rel=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+def test_stage_1_moves_the_head_alone_and_stage_2_both():
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    optimizer, schedule = make_optimizer(backbone=weights[:1], head=weights[1:], config=CONFIG, length=TWO_STAGE)
+    history = []
+    for _ in range(14):
+        for weight in weights:
+            weight.grad = torch.ones(1)
+        optimizer.step()
+        schedule.step()
+        history.append([weight.item() for weight in weights])
+    assert [backbone for backbone, _ in history[:12]] == [1.0] * 12  # neither gradient nor decay moves it
+    assert history[12][0] < 1
+    assert all(later[1] < earlier[1] for earlier, later in pairwise(history))
+
+
+@pytest.mark.parametrize("name", ["head_lr", "backbone_lr", "head_lr_frozen", "weight_decay", "warmup_epochs"])
+def test_a_negative_setting_is_named(name):
+    with pytest.raises(ConfigError, match=rf"model\.optim\.{name} is -1; give 0 or more"):
+        OptimConfig(**{name: -1})
