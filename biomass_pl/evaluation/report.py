@@ -2,32 +2,63 @@
 
 import abc
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import pandas as pd
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
+from biomass_pl.evaluation.boosters import Kind
+
 BOOTSTRAP_DRAWS = 2000
+
+CONSTANT_ROW = "  constant"
+"""Name of the row below a score that tells what a constant prediction scores."""
 
 _TITLE_WIDTH = 66
 """Columns of the terminal that most titles need."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StackColumns:
+    """Columns of an out-of-fold table that `biomass stack` learns from and to predict.
+
+    Args:
+        kind: What the targets are.
+        truth: Columns of the targets.
+        predicted: Columns of the predictions, one per target, in the same order.
+    """
+
+    kind: Kind
+    truth: tuple[str, ...]
+    predicted: tuple[str, ...]
+
+
 class Report(abc.ABC):
-    """How the predictions of a system are scored, shown and handed in."""
+    """How the predictions of a system are scored and shown."""
+
+    uses_arrays: ClassVar[bool] = False
+    """Whether `score` needs the arrays (such as embeddings) of the predictions."""
+
+    stacking: ClassVar[StackColumns | None] = None
+    """What `biomass stack` learns; None where there is nothing to stack."""
 
     @abc.abstractmethod
-    def score(self, table: pd.DataFrame) -> dict[str, Any]:
+    def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         """Scores a table of out-of-fold predictions.
 
         Args:
-            table: A row per photo with `fold`, the truth and the predictions.
+            table: A row per item with `fold`, the truth and the predictions.
+            arrays: Arrays by name whose rows are those of the table; given where `uses_arrays`.
 
         Returns:
-            `pooled` and `folds` (by number as text); None where a score is not defined.
+            `pooled`, `folds` (by number as text) and `constant`: both once more, of a prediction without any skill.
+            None where a score is not defined.
 
         Raises:
             DataError: The table cannot be scored at all.
@@ -38,7 +69,8 @@ class Report(abc.ABC):
         """A table of the scores for the terminal.
 
         Args:
-            scores: What `score` returned.
+            scores: What `score` returned; optionally with `pooled_last`, what it returned as `pooled` for the
+                predictions of the last epoch's weights.
             title: Printed above the table.
         """
 
@@ -52,20 +84,24 @@ class Report(abc.ABC):
         """
 
     @abc.abstractmethod
+    def rounded(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The predictions as they are written and scored."""
+
+
+@runtime_checkable
+class MakesSubmission(Protocol):
+    """A report of a system with a competition to hand in to."""
+
     def submission(self, predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
-        """Turns predictions of the test photos into the competition's form.
+        """Turns predictions of the test items into the competition's form.
 
         Args:
-            predictions: A row per photo.
+            predictions: A row per item.
             sample: The competition's `sample_submission.csv`; checked against, and its order kept, if it exists.
 
         Raises:
             DataError: The sample cannot be read, or names other rows than were predicted.
         """
-
-    @abc.abstractmethod
-    def rounded(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The predictions as they are written and scored."""
 
 
 def defined(value: float) -> float | None:
@@ -73,7 +109,7 @@ def defined(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def shown(value: float | None, digits: int = 3) -> str:
+def formatted(value: float | None, digits: int = 3) -> str:
     """A score as text; a dash where it is not defined."""
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -83,8 +119,28 @@ def score_grid(*, title: str, caption: str, headings: Iterable[str]) -> Table:
 
     Five folds fit 80 columns even with scores such as -12.345.
     """
-    grid = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=0, min_width=_TITLE_WIDTH)
+    # A folder's name in the title may hold square brackets, which are markup.
+    grid = Table(title=escape(title), caption=caption, box=box.SIMPLE_HEAD, padding=0, min_width=_TITLE_WIDTH)
     grid.add_column("", no_wrap=True)
     for heading in headings:
         grid.add_column(heading, justify="right", no_wrap=True)
     return grid
+
+
+def pooled_caption(scores: dict[str, Any], name: str, *, digits: int = 3) -> str:
+    """A score of all folds pooled with its interval and, where known, that of the last epoch's weights.
+
+    Args:
+        scores: What `Report.render` takes; `pooled` has the score and `<name>_interval`.
+        name: Name of the score.
+        digits: Digits behind the point.
+    """
+    pooled = scores["pooled"]
+    caption = f"{name} of all folds pooled: {formatted(pooled[name], digits)}"
+    if pooled[f"{name}_interval"] is not None:
+        low, high = pooled[f"{name}_interval"]
+        caption += f", 95 % {formatted(low, digits)} to {formatted(high, digits)}"
+    last = scores.get("pooled_last")
+    if last is not None:
+        caption += f"; by the last epoch's weights {formatted(last[name], digits)}"
+    return caption

@@ -1,5 +1,6 @@
 """The report on skin lesions: pAUC above 80 % true positive rate, ROC curves, the submission. No torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from sklearn.metrics import roc_curve
 
 from biomass_pl.errors import DataError
 from biomass_pl.evaluation.pictures import save_figure
-from biomass_pl.evaluation.report import BOOTSTRAP_DRAWS, Report, defined, score_grid, shown
+from biomass_pl.evaluation.report import (
+    BOOTSTRAP_DRAWS,
+    CONSTANT_ROW,
+    Report,
+    StackColumns,
+    defined,
+    formatted,
+    pooled_caption,
+    score_grid,
+)
 from biomass_pl.evaluation.submission import in_sample_order
 from biomass_pl.lesion.partial_auc import MIN_TPR, bootstrap_partial_auc, lesion_scores, partial_auc
 
@@ -24,13 +34,16 @@ _BINS = 60
 class LesionReport(Report):
     """Tables with `isic_id`, `patient_id`, `fold`, `target` (0 benign, 1 malignant) and `target_pred`."""
 
-    def score(self, table: pd.DataFrame) -> dict[str, Any]:
+    stacking = StackColumns(kind="classification", truth=("target",), predicted=("target_pred",))
+
+    def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         """Scores a table of predictions.
 
         Returns:
             `pooled` and `folds` (by number as text): `photos`, `positives`, `patients`, `pauc` and `auc`; None where
             a fold has one class only or a prediction is not finite. `pooled` also has `pauc_interval` (95 %) and
-            `pauc_standard_error`, by a bootstrap over patients, None with a single patient.
+            `pauc_standard_error`, by a bootstrap over patients, None with a single patient. `constant`: `pauc` and
+            `auc` of the same score for every lesion.
 
         Raises:
             DataError: All lesions are of one class.
@@ -39,24 +52,29 @@ class LesionReport(Report):
         if len(classes) < 2:
             found = f"all {len(table)} lesion(s) have target {classes[0]}" if len(table) else "there is no lesion"
             raise DataError(f"The predictions cannot be scored: {found}, and pAUC needs both classes. Add other folds.")
+        folds = {str(fold): rows for fold, rows in table.groupby("fold")}
         return {
             "pooled": {**_scores(table), **_uncertainty(table), "interval_over": "patients"},
-            "folds": {str(fold): _scores(rows) for fold, rows in table.groupby("fold")},
+            "folds": {fold: _scores(rows) for fold, rows in folds.items()},
+            "constant": {
+                "pooled": _constant_scores(table),
+                "folds": {fold: _constant_scores(rows) for fold, rows in folds.items()},
+            },
         }
 
     def render(self, scores: dict[str, Any], *, title: str) -> Table:
         """A column for all folds pooled and one per fold."""
-        pooled, folds = scores["pooled"], scores["folds"]
-        columns = [pooled, *folds.values()]
-        low_high = pooled["pauc_interval"]
-        interval = "" if low_high is None else ", 95 % {:.4f} to {:.4f}".format(*low_high)
+        columns = [scores["pooled"], *scores["folds"].values()]
+        constants = [scores["constant"]["pooled"], *scores["constant"]["folds"].values()]
         grid = score_grid(
             title=title,
-            caption=f"pooled pauc {shown(pooled['pauc'], _SCORE_DIGITS)}{interval}",
-            headings=["pooled", *(f"fold {fold}" for fold in folds)],
+            caption=f"{pooled_caption(scores, 'pauc', digits=_SCORE_DIGITS)}\n"
+            "constant: the same score for every lesion",
+            headings=["pooled", *(f"fold {fold}" for fold in scores["folds"])],
         )
         for name in ("pauc", "auc"):
-            grid.add_row(name, *(shown(column[name], _SCORE_DIGITS) for column in columns))
+            grid.add_row(name, *(formatted(column[name], _SCORE_DIGITS) for column in columns))
+            grid.add_row(CONSTANT_ROW, *(formatted(constant[name], _SCORE_DIGITS) for constant in constants))
         grid.add_section()
         for name in ("photos", "positives", "patients"):
             grid.add_row(name, *(str(column[name]) for column in columns))
@@ -88,6 +106,11 @@ def _scores(table: pd.DataFrame) -> dict[str, Any]:
         "patients": table["patient_id"].nunique(),
         **{name: defined(value) for name, value in scores.items()},
     }
+
+
+def _constant_scores(table: pd.DataFrame) -> dict[str, float | None]:
+    scores = lesion_scores(table["target"].to_numpy(), np.zeros(len(table)))
+    return {name: defined(value) for name, value in scores.items()}
 
 
 def _uncertainty(table: pd.DataFrame) -> dict[str, Any]:
@@ -131,7 +154,7 @@ def _draw_curve(
     if area is None:
         return None
     fpr, tpr, _ = roc_curve(truth, score)
-    panel.plot(fpr, tpr, label=f"{label}: pAUC {shown(area, _SCORE_DIGITS)}", linewidth=linewidth, color=color)
+    panel.plot(fpr, tpr, label=f"{label}: pAUC {formatted(area, _SCORE_DIGITS)}", linewidth=linewidth, color=color)
     return fpr, tpr
 
 

@@ -1,5 +1,6 @@
 """The report on pasture predictions: grams of five targets, scored, shown, drawn and handed in. No torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +10,70 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from biomass_pl.evaluation.pictures import save_figure
-from biomass_pl.evaluation.report import BOOTSTRAP_DRAWS, Report, defined, score_grid, shown
+from biomass_pl.evaluation.report import (
+    BOOTSTRAP_DRAWS,
+    CONSTANT_ROW,
+    Report,
+    StackColumns,
+    defined,
+    formatted,
+    pooled_caption,
+    score_grid,
+)
 from biomass_pl.evaluation.submission import in_sample_order
 from biomass_pl.pasture.scores import mean_r2, target_scores, weighted_r2
 from biomass_pl.pasture.targets import SCORE_WEIGHTS, TARGETS
 
-_UNKNOWN_STATE = "unknown"
 GRAM_DECIMALS = 6
 """Predicted grams are written, and scored, to the microgram."""
 
-
+_PREDICTED = tuple(f"{target}_pred" for target in TARGETS)
 _SITE_COLUMNS = ["State", "Sampling_Date"]
+_UNKNOWN_STATE = "unknown"
 
 
 class PastureReport(Report):
-    """Tables with `image_id`, the five targets and `<target>_pred` in grams."""
+    """Tables with `image_id`, `fold`, the five targets and `<target>_pred` in grams."""
 
-    def score(self, table: pd.DataFrame) -> dict[str, Any]:
+    stacking = StackColumns(kind="regression", truth=TARGETS, predicted=_PREDICTED)
+
+    def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         """See `score_table`."""
         return score_table(table)
 
     def render(self, scores: dict[str, Any], *, title: str) -> Table:
-        """See `render_scores`."""
-        return render_scores(scores, title=title)
+        """The targets pooled, then both scores over all of them, and a column per fold."""
+        pooled, folds = scores["pooled"], scores["folds"]
+        grid = score_grid(
+            title=title,
+            caption=f"{pooled_caption(scores, 'weighted_r2')}\nconstant: every photo the mean of the other folds",
+            headings=["R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)],
+        )
+        for target in TARGETS:
+            own = pooled["targets"][target]
+            per_fold = [formatted(fold["targets"][target]["r2"]) for fold in folds.values()]
+            grid.add_row(target, formatted(own["r2"]), formatted(own["rmse"], 2), formatted(own["mae"], 2), *per_fold)
+        grid.add_section()
+        for name in ("weighted_r2", "mean_r2"):
+            for label, source in ((name, scores), (CONSTANT_ROW, scores["constant"])):
+                per_fold = [formatted(fold[name]) for fold in source["folds"].values()]
+                grid.add_row(label, formatted(source["pooled"][name]), "", "", *per_fold)
+        grid.add_row("photos", str(pooled["photos"]), "", "", *(str(fold["photos"]) for fold in folds.values()))
+        return grid
 
     def draw(self, table: pd.DataFrame, path: Path) -> None:
-        """See `draw_scatter`."""
-        draw_scatter(table, path)
+        """Draws predicted against true grams."""
+        save_figure(scatter(table), path)
 
     def submission(self, predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
-        """See `make_submission`."""
-        return make_submission(predictions, sample)
+        """`sample_id,target`, a row per photo and target."""
+        rows = [
+            {"sample_id": f"{image_id}__{target}", "target": grams}
+            for image_id, *values in predictions[["image_id", *_PREDICTED]].itertuples(index=False)
+            for target, grams in zip(TARGETS, values, strict=True)
+        ]
+        submission = pd.DataFrame(rows, columns=["sample_id", "target"])
+        return in_sample_order(submission, sample, test_table="test.csv")
 
     def rounded(self, table: pd.DataFrame) -> pd.DataFrame:
         """Grams to the microgram."""
@@ -57,11 +91,18 @@ def score_table(table: pd.DataFrame) -> dict[str, Any]:
         `pooled` and `folds` (by number as text): `photos`, `weighted_r2`, `mean_r2`, and `targets` with
         `r2`, `rmse` and `mae` in grams; None where a score is not defined. `pooled` also has
         `weighted_r2_interval`, 95 % by a bootstrap over sites (State and date; photos where these are unknown).
+        `constant`: `weighted_r2` and `mean_r2`, pooled and per fold, of a prediction that knows of each target only
+        its mean over the other folds; None with a single fold.
     """
     interval, units = bootstrap_interval(table)
+    constant = _constant_prediction(table)
     return {
         "pooled": {**_scores(table), "weighted_r2_interval": interval, "interval_over": units},
         "folds": {str(fold): _scores(rows) for fold, rows in table.groupby("fold")},
+        "constant": {
+            "pooled": _r2_scores(constant),
+            "folds": {str(fold): _r2_scores(rows) for fold, rows in constant.groupby("fold")},
+        },
     }
 
 
@@ -93,56 +134,13 @@ def bootstrap_interval(table: pd.DataFrame) -> tuple[list[float] | None, str]:
     return [float(low), float(high)], drawn
 
 
-def render_scores(scores: dict[str, Any], *, title: str) -> Table:
-    """A table of the scores for the terminal.
-
-    Args:
-        scores: What `score_table` returned.
-        title: Printed above the table.
-    """
-    pooled, folds = scores["pooled"], scores["folds"]
-    low_high = pooled["weighted_r2_interval"]
-    interval = "" if low_high is None else f", 95 % {low_high[0]:.3f} to {low_high[1]:.3f}"
-    grid = score_grid(
-        title=title,
-        caption=f"weighted_r2 of all folds pooled: {shown(pooled['weighted_r2'])}{interval}",
-        headings=["R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)],
-    )
-    for target in TARGETS:
-        own = pooled["targets"][target]
-        per_fold = [shown(fold["targets"][target]["r2"]) for fold in folds.values()]
-        grid.add_row(target, shown(own["r2"]), shown(own["rmse"], 2), shown(own["mae"], 2), *per_fold)
-    grid.add_section()
-    for name in ("weighted_r2", "mean_r2"):
-        grid.add_row(name, shown(pooled[name]), "", "", *(shown(fold[name]) for fold in folds.values()))
-    grid.add_row("photos", str(pooled["photos"]), "", "", *(str(fold["photos"]) for fold in folds.values()))
-    return grid
-
-
-def _scores(table: pd.DataFrame) -> dict[str, Any]:
-    truth, prediction = _grams(table)
-    return {
-        "photos": len(table),
-        "weighted_r2": defined(weighted_r2(truth, prediction)),
-        "mean_r2": defined(mean_r2(truth, prediction)),
-        "targets": {
-            target: {name: defined(value) for name, value in values.items()}
-            for target, values in target_scores(truth, prediction).items()
-        },
-    }
-
-
-def _grams(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return table[list(TARGETS)].to_numpy(), table[[f"{target}_pred" for target in TARGETS]].to_numpy()
-
-
-def draw_scatter(table: pd.DataFrame, path: Path) -> None:
-    """Draws predicted against true grams, a panel per target, coloured by state.
+def scatter(table: pd.DataFrame) -> Figure:
+    """Predicted against true grams: a panel per target with its R2, coloured by state.
 
     Args:
         table: An out-of-fold table with targets, `<target>_pred` and, where known, `State`.
-        path: The PNG file.
     """
+    scores = target_scores(*_grams(table))
     states = table["State"].fillna(_UNKNOWN_STATE) if "State" in table else pd.Series(_UNKNOWN_STATE, table.index)
     figure = Figure(figsize=(4 * len(TARGETS), 4.4), layout="constrained")
     for panel, target in zip(figure.subplots(1, len(TARGETS)), TARGETS, strict=True):
@@ -150,26 +148,37 @@ def draw_scatter(table: pd.DataFrame, path: Path) -> None:
             panel.scatter(rows[target], rows[f"{target}_pred"], s=14, alpha=0.7, label=str(state))
         largest = table[[target, f"{target}_pred"]].to_numpy(dtype=float).max()
         panel.plot([0, largest], [0, largest], color="grey", linewidth=1)
-        panel.set(title=target, xlabel="measured, g", ylabel="out-of-fold prediction, g")
+        title = f"{target}, R2 {formatted(defined(scores[target]['r2']), 2)}"
+        panel.set(title=title, xlabel="measured, g", ylabel="out-of-fold prediction, g")
         panel.set_aspect("equal", adjustable="datalim")
     figure.axes[0].legend()
-    save_figure(figure, path)
+    return figure
 
 
-def make_submission(predictions: pd.DataFrame, sample: Path) -> pd.DataFrame:
-    """Turns a table of predictions into `sample_id,target`.
+def _scores(table: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "photos": len(table),
+        **_r2_scores(table),
+        "targets": {
+            target: {name: defined(value) for name, value in values.items()}
+            for target, values in target_scores(*_grams(table)).items()
+        },
+    }
 
-    Args:
-        predictions: `image_id` and `<target>_pred` in grams, a row per photo.
-        sample: The competition's `sample_submission.csv`; checked against, and its order kept, if it exists.
 
-    Raises:
-        DataError: The sample cannot be read, or names other rows than were predicted.
-    """
-    rows = [
-        {"sample_id": f"{image_id}__{target}", "target": grams}
-        for image_id, *values in predictions[["image_id", *(f"{t}_pred" for t in TARGETS)]].itertuples(index=False)
-        for target, grams in zip(TARGETS, values, strict=True)
-    ]
-    submission = pd.DataFrame(rows, columns=["sample_id", "target"])
-    return in_sample_order(submission, sample, test_table="test.csv")
+def _r2_scores(table: pd.DataFrame) -> dict[str, float | None]:
+    grams = _grams(table)
+    return {"weighted_r2": defined(weighted_r2(*grams)), "mean_r2": defined(mean_r2(*grams))}
+
+
+def _constant_prediction(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each target's mean over the other folds as its prediction; NaN where there is no other fold."""
+    constant = table.astype(dict.fromkeys(_PREDICTED, float))
+    for fold in table["fold"].unique():
+        held_out = table["fold"] == fold
+        constant.loc[held_out, list(_PREDICTED)] = table.loc[~held_out, list(TARGETS)].mean().to_numpy()
+    return constant
+
+
+def _grams(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return table[list(TARGETS)].to_numpy(), table[list(_PREDICTED)].to_numpy()

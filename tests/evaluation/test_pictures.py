@@ -5,61 +5,122 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from biomass_pl.evaluation.pictures import draw_importance, draw_learning_curves
-from biomass_pl.pasture.report import draw_scatter
-from biomass_pl.pasture.targets import TARGETS
+from biomass_pl.evaluation.pictures import draw_importance, draw_learning_curves, learning_curves
+
+SCORE = "val/weighted_r2"
+RATES = {"rate/backbone": 0.0, "rate/head": 0.1}
 
 
-def epochs(slope: float = 1.0) -> pd.DataFrame:
-    number = np.arange(5)
-    columns = ("train/loss", "val/loss", "val/weighted_r2", "rate/head")
-    return pd.DataFrame({"epoch": number, **{name: slope * (number + 1) for name in columns}, "rate/backbone": 0.0})
+def epochs(count: int = 5, **changes) -> pd.DataFrame:
+    number = np.arange(count)
+    losses = {name: number + 1.0 for name in ("train/loss", "val/loss", SCORE)}
+    return pd.DataFrame({"epoch": number, **losses, **RATES}).assign(**changes)
 
 
-def predictions(**changes) -> pd.DataFrame:
-    grams = {target: np.arange(6.0) for target in TARGETS}
-    table = pd.DataFrame({**grams, **{f"{target}_pred": values + 1 for target, values in grams.items()}})
-    return table.assign(**({"State": ["Tas", "Vic", "WA"] * 2} | changes))
+def lines(panel) -> dict[str, list[tuple[float, float]]]:
+    """Points of each line of a panel by its label."""
+    return {line.get_label(): list(zip(*map(list, line.get_data()), strict=True)) for line in panel.lines}
 
 
-def pixels(path) -> np.ndarray:
-    picture = Image.open(path)
-    assert picture.format == "PNG"
-    return np.asarray(picture.convert("RGB"))
+def test_learning_curves_have_a_line_per_fold_and_epochs_counted_from_1():
+    other = epochs(2, **{"train/loss": [9.0, 8.0], "val/loss": [7.0, 6.0], SCORE: [0.1, 0.2]})
+    train, validation, score, _ = learning_curves({0: epochs(3), 3: other}, score=SCORE).axes
+    first = [(1, 1), (2, 2), (3, 3)]
+    assert lines(train) == {"fold 0": first, "fold 3": [(1, 9), (2, 8)]}
+    assert lines(validation) == {"fold 0": first, "fold 3": [(1, 7), (2, 6)]}
+    assert lines(score) == {"fold 0": first, "fold 3": [(1, 0.1), (2, 0.2)]}
+    assert [panel.get_title() for panel in (train, validation, score)] == ["training loss", "validation loss", SCORE]
+    assert [text.get_text() for text in train.get_legend().get_texts()] == ["fold 0", "fold 3"]
 
 
-def orange(picture: np.ndarray) -> int:
-    """Pixels of the second colour, which the dots let shine through on white."""
-    red, green, blue = picture.astype(int).transpose(2, 0, 1)
-    return int(((red > 240) & (red - green > 60) & (green - blue > 40)).sum())
+def test_learning_curves_are_written_as_a_picture(tmp_path):
+    drawn = []
+    for name, rows in {"one": epochs(), "other": epochs(**{SCORE: 0.5})}.items():
+        draw_learning_curves({0: rows}, tmp_path / f"{name}.png", score=SCORE)
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.format == "PNG"
+            drawn.append(np.asarray(picture.convert("RGB")))
+    assert drawn[0].shape == drawn[1].shape and not np.array_equal(*drawn)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_learning_curves_change_with_the_epochs_and_the_folds(tmp_path):
-    drawn = {}
-    for name, folds in {
-        "one": {0: epochs()},
-        "two": {0: epochs(), 1: epochs(2)},
-        "other": {0: epochs(), 1: epochs(3)},
-    }.items():
-        draw_learning_curves(folds, tmp_path / f"{name}.png", score="val/weighted_r2")
-        drawn[name] = pixels(tmp_path / f"{name}.png")
-    assert not np.array_equal(drawn["one"], drawn["two"])
-    assert not np.array_equal(drawn["two"], drawn["other"])
+def test_a_single_epoch_is_visible(tmp_path):
+    """Without a loss, a score or a rate nothing is coloured; with them every panel shows a point."""
+    nothing = epochs(1, **dict.fromkeys(["train/loss", "val/loss", SCORE, *RATES], np.nan))
+    coloured = []
+    for name, rows in {"one": epochs(1), "none": nothing}.items():
+        draw_learning_curves({0: rows}, tmp_path / f"{name}.png", score=SCORE)
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)
+        half_height, half_width = picture.shape[0] // 2, picture.shape[1] // 2
+        quarters = [
+            picture[rows, columns]
+            for rows in (slice(half_height), slice(half_height, None))
+            for columns in (slice(half_width), slice(half_width, None))
+        ]
+        coloured.append([int((np.ptp(quarter, axis=2) > 60).sum()) for quarter in quarters])
+    assert all(one > none for one, none in zip(*coloured, strict=True))
+    assert coloured[1][1:3] == [0, 0]  # the others have legends
 
 
-def test_the_scatter_shows_states_in_colours_of_their_own(tmp_path):
-    draw_scatter(predictions(), tmp_path / "states.png")
-    draw_scatter(predictions(State="Tas"), tmp_path / "one.png")
-    draw_scatter(predictions(State=None), tmp_path / "unknown.png")
-    draw_scatter(predictions().drop(columns="State"), tmp_path / "without.png")
-    assert orange(pixels(tmp_path / "states.png")) > 50 > orange(pixels(tmp_path / "one.png"))
-    assert np.array_equal(pixels(tmp_path / "unknown.png"), pixels(tmp_path / "without.png"))
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_all_panels_have_the_epochs_of_the_longest_fold_as_whole_numbers(count):
+    for panel in learning_curves({0: epochs(1), 1: epochs(count)}, score=SCORE).axes:
+        assert panel.get_xlim() == (0.5, count + 0.5)
+        ticks = [tick for tick in panel.get_xticks() if 0.5 <= tick <= count + 0.5]
+        assert ticks and all(tick == round(tick) for tick in ticks)
 
 
-@pytest.mark.parametrize("loss", [-1.0, np.nan])
-def test_losses_that_no_logarithm_can_show_are_drawn_all_the_same(loss, tmp_path):
-    draw_learning_curves({0: epochs().assign(**{"train/loss": loss})}, tmp_path / "curves.png", score="val/weighted_r2")
-    assert pixels(tmp_path / "curves.png").shape[2] == 3
+def test_epochs_without_a_validation_are_skipped_so_that_lines_connect():
+    rows = epochs(4, **{"val/loss": [np.nan, 2, np.nan, 4], SCORE: [np.nan, 0.2, np.inf, 0.4]})
+    _, validation, score, _ = learning_curves({0: rows}, score=SCORE).axes
+    assert lines(validation)["fold 0"] == [(2, 2), (4, 4)]
+    assert lines(score)["fold 0"] == [(2, 0.2), (4, 0.4)]
+    assert validation.get_yscale() == "log"
+
+
+def test_a_column_that_a_fold_lacks_is_left_out_of_its_panel():
+    figure = learning_curves({0: epochs(2).drop(columns="val/loss"), 1: epochs(2)}, score=SCORE)
+    assert lines(figure.axes[1]) == {"fold 0": [], "fold 1": [(1, 1), (2, 2)]}
+    assert figure.axes[1].get_title() == "validation loss"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("column", ["train/loss", "val/loss", SCORE])
+def test_a_column_that_no_fold_has_is_told(column, tmp_path):
+    rows = epochs(2).drop(columns=column)
+    titles = [panel.get_title() for panel in learning_curves({0: rows}, score=SCORE).axes]
+    names = dict(zip(["train/loss", "val/loss", SCORE], ["training loss", "validation loss", SCORE], strict=True))
+    assert titles[:3] == [f"{name}: not logged" if column == key else name for key, name in names.items()]
+    draw_learning_curves({0: rows}, tmp_path / "curves.png", score=SCORE)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("loss", "scale"), [(0.5, "log"), (-1.0, "linear"), (0.0, "linear")])
+def test_losses_share_a_logarithmic_scale_where_it_can_show_them(loss, scale, tmp_path):
+    rows = epochs(**{"train/loss": loss})
+    train, validation, score, _ = learning_curves({0: rows}, score=SCORE).axes
+    assert (train.get_yscale(), validation.get_yscale(), score.get_yscale()) == (scale, scale, "linear")
+    draw_learning_curves({0: rows}, tmp_path / "curves.png", score=SCORE)
+
+
+def test_all_rates_are_drawn_and_frozen_epochs_left_out():
+    rows = epochs(3, **{"rate/backbone": [0, 0.1, 0.2], "rate/projection": 0.3})
+    rates = learning_curves({0: rows}, score=SCORE).axes[3]
+    drawn = lines(rates)
+    assert list(drawn) == ["rate/backbone", "rate/head", "rate/projection"]
+    assert np.isnan(drawn["rate/backbone"][0][1]) and drawn["rate/backbone"][1:] == [(2, 0.1), (3, 0.2)]
+    assert drawn["rate/projection"] == [(1, 0.3), (2, 0.3), (3, 0.3)]
+    assert [text.get_text() for text in rates.get_legend().get_texts()] == list(drawn)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_without_rates_or_losses_is_drawn(tmp_path):
+    rows = epochs(2)[["epoch", SCORE]]
+    figure = learning_curves({0: rows}, score=SCORE)
+    assert figure.axes[3].get_title() == "rates at the end of each epoch: not logged" and not figure.axes[3].lines
+    draw_learning_curves({0: rows}, tmp_path / "curves.png", score=SCORE)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_picture_shows_the_first_thirty_features(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from biomass_pl.errors import DataError
+from biomass_pl.evaluation.report import StackColumns
 from biomass_pl.lesion.partial_auc import area_under_roc, partial_auc
 from biomass_pl.lesion.report import LesionReport
 
@@ -50,6 +51,26 @@ def test_scores_pooled_and_per_fold():
     for fold, values in scores["folds"].items():
         assert_scored(values, table[table["fold"] == int(fold)])
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_what_a_stack_learns():
+    assert LesionReport.stacking == StackColumns(kind="classification", truth=("target",), predicted=("target_pred",))
+
+
+def test_a_constant_score_is_worth_what_chance_is():
+    # The ROC curve is the diagonal: half of the square, and 0.2 * 0.2 / 2 above a true positive rate of 0.8.
+    table = make_table(folds=2)
+    table.loc[table["fold"] == 1, "target"] = 0
+    constant = LesionReport().score(table)["constant"]
+    chance = pytest.approx({"pauc": 0.02, "auc": 0.5})
+    assert constant == {"pooled": chance, "folds": {"0": chance, "1": {"pauc": None, "auc": None}}}
+
+
+def test_a_diverged_prediction_leaves_the_constant_as_it_is():
+    table = make_table()
+    assert (
+        LesionReport().score(table.assign(target_pred=math.nan))["constant"] == LesionReport().score(table)["constant"]
+    )
 
 
 def test_the_interval_contains_the_score_and_fits_its_standard_error():
@@ -115,7 +136,8 @@ def printed(scores: dict) -> str:
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
-    return {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
+    """The words of the first line that starts with each word: the caption repeats the name of the score."""
+    return {words[0]: words[1:] for line in reversed(text.splitlines()) if (words := line.split())}
 
 
 def test_the_printed_table_contains_the_scores():
@@ -130,8 +152,20 @@ def test_the_printed_table_contains_the_scores():
     pooled = scores["pooled"]
     low, high = pooled["pauc_interval"]
     text = printed(scores)
-    assert f"pooled pauc {pooled['pauc']:.4f}, 95 % {low:.4f} to {high:.4f}" in text
+    assert f"pauc of all folds pooled: {pooled['pauc']:.4f}, 95 % {low:.4f} to {high:.4f}" in text
     assert "Out-of-fold scores" in text and "fold 4" in text
+    lines = [line.split() for line in text.splitlines() if line.split()]
+    start = lines.index(["pauc", *rows["pauc"]])
+    assert lines[start + 1] == ["constant", *["0.0200"] * 6]
+    assert lines[start + 2][0] == "auc" and lines[start + 3] == ["constant", *["0.5000"] * 6]
+    assert "constant: the same score for every lesion" in text and "last epoch" not in text
+
+
+def test_the_score_of_the_last_epochs_weights_is_printed_where_known():
+    table = make_table()
+    scores = LesionReport().score(table)
+    scores["pooled_last"] = LesionReport().score(table.assign(target_pred=table["target"]))["pooled"]
+    assert "; by the last epoch's weights 0.2000 constant:" in " ".join(printed(scores).split())
 
 
 def test_five_folds_of_the_whole_data_fit_80_columns():

@@ -1,4 +1,4 @@
-"""Scores of a table against plain arithmetic; the bootstrap over sites; what is printed."""
+"""Scores of a table against plain arithmetic; the bootstrap over sites; what is printed, drawn and rounded."""
 
 import io
 import itertools
@@ -10,9 +10,11 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 
-from biomass_pl.pasture.report import bootstrap_interval, render_scores, score_table
+from biomass_pl.evaluation.report import StackColumns
+from biomass_pl.pasture.report import PastureReport, bootstrap_interval, scatter, score_table
 from biomass_pl.pasture.targets import SCORE_WEIGHTS, TARGETS
 
 
@@ -72,6 +74,62 @@ def test_scores_equal_the_formulas_pooled_and_per_fold():
     assert list(scores["folds"]) == ["0", "1", "2"]
     for fold, values in scores["folds"].items():
         assert_scored(values, table[table["fold"] == int(fold)])
+
+
+def test_the_report_scores_as_the_table_is_scored():
+    table = make_table()
+    assert PastureReport().score(table) == PastureReport().score(table, {}) == score_table(table)
+
+
+def test_what_a_stack_learns():
+    assert PastureReport.stacking == StackColumns(
+        kind="regression", truth=TARGETS, predicted=tuple(f"{target}_pred" for target in TARGETS)
+    )
+
+
+def table_of(grams: dict[str, list[float]], folds: list[int]) -> pd.DataFrame:
+    """Predictions of 0 g for photos of which every target has the same grams, but for those that are named."""
+    columns = {target: grams.get(target, grams["others"]) for target in TARGETS}
+    return pd.DataFrame({**columns, **{f"{target}_pred": 0 for target in TARGETS}, "fold": folds})
+
+
+def test_the_constant_predictor_gives_the_mean_of_the_other_folds():
+    # Grams 1 and 3 are predicted as 6, grams 5 and 7 as 2: squared errors 25 + 9 and 9 + 25.
+    # Around the mean of a fold the squares sum up to 2, around the mean 4 of all photos to 20.
+    scores = score_table(table_of({"others": [1, 5, 3, 7]}, [0, 1, 0, 1]))["constant"]
+    fold = pytest.approx({"weighted_r2": 1 - 34 / 2, "mean_r2": 1 - 34 / 2})
+    assert scores["folds"] == {"0": fold, "1": fold}
+    assert scores["pooled"] == pytest.approx({"weighted_r2": 1 - 68 / 20, "mean_r2": 1 - 68 / 20})
+
+
+def test_the_constant_predictor_has_a_weighted_r2_because_targets_differ():
+    # Every fold has the means 10 g Total and 1 g of the others, half of the weight each, so 4.5 g from the mean of
+    # all values. Each value is 1 g off the mean of its target, which is also the error: nothing is explained there.
+    table = table_of({"Dry_Total_g": [9, 11, 9, 11], "others": [0, 2, 0, 2]}, [0, 0, 1, 1])
+    expected = pytest.approx({"weighted_r2": 1 - 1 / (4.5**2 + 1), "mean_r2": 0}, abs=1e-12)
+    assert score_table(table)["constant"] == {"pooled": expected, "folds": {"0": expected, "1": expected}}
+
+
+def test_the_constant_predictor_weighs_photos_not_folds():
+    # Fold 1 learns 2 g from one photo, fold 0 learns 4 and fold 2 learns 3 from three.
+    scores = score_table(table_of({"others": [2, 4, 6, 0]}, [0, 1, 1, 2]))["constant"]
+    expected = 1 - ((2 - 10 / 3) ** 2 + (4 - 1) ** 2 + (6 - 1) ** 2 + (0 - 4) ** 2) / 20
+    assert scores["pooled"]["mean_r2"] == pytest.approx(expected)
+    assert scores["folds"]["0"] == scores["folds"]["2"] == {"weighted_r2": None, "mean_r2": None}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_fold_has_no_constant_predictor():
+    undefined = {"weighted_r2": None, "mean_r2": None}
+    scores = score_table(table_of({"others": [1, 2, 3]}, [2, 2, 2]))
+    assert scores["constant"] == {"pooled": undefined, "folds": {"2": undefined}}
+    assert printed_rows(scores)["constant"] == [["-", "-"], ["-", "-"]]
+
+
+def test_the_constant_predictor_knows_nothing_of_the_predictions():
+    table, other = make_table(), make_table(noise=20)
+    other.loc[0, "GDM_g_pred"] = math.nan
+    assert score_table(table)["constant"] == score_table(other)["constant"]
 
 
 def test_the_pooled_score_is_not_the_mean_of_the_folds():
@@ -186,26 +244,63 @@ def test_a_fold_without_dead_grass_has_a_weighted_r2_but_no_mean_r2():
 
 def printed(scores: dict, width: int = 100) -> str:
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(render_scores(scores, title="Out-of-fold scores"))
+    console.print(PastureReport().render(scores, title="Out-of-fold scores"))
     return console.export_text()
+
+
+def printed_rows(scores: dict) -> dict[str, list[list[str]]]:
+    """The words of the printed rows by their first."""
+    rows: dict[str, list[list[str]]] = {}
+    for line in printed(scores).splitlines():
+        if words := line.split():
+            rows.setdefault(words[0], []).append(words[1:])
+    return rows
 
 
 def test_the_printed_table_contains_the_scores():
     scores = score_table(make_table(sites=20))
-    rows = {words[0]: words[1:] for line in printed(scores).splitlines() if (words := line.split())}
+    rows = printed_rows(scores)
     pooled, folds = scores["pooled"], scores["folds"].values()
     for target in TARGETS:
         own = pooled["targets"][target]
         shown = [f"{own['r2']:.3f}", f"{own['rmse']:.2f}", f"{own['mae']:.2f}"]
-        assert rows[target] == [*shown, *(f"{fold['targets'][target]['r2']:.3f}" for fold in folds)]
-    assert rows["mean_r2"] == [f"{pooled['mean_r2']:.3f}", *(f"{fold['mean_r2']:.3f}" for fold in folds)]
-    assert rows["photos"] == ["20", "7", "7", "6"]
+        assert rows[target] == [[*shown, *(f"{fold['targets'][target]['r2']:.3f}" for fold in folds)]]
+    assert rows["mean_r2"] == [[f"{pooled['mean_r2']:.3f}", *(f"{fold['mean_r2']:.3f}" for fold in folds)]]
+    assert rows["photos"] == [["20", "7", "7", "6"]]
     text = " ".join(printed(scores).split())
     low, high = pooled["weighted_r2_interval"]
     per_fold = " ".join(f"{fold['weighted_r2']:.3f}" for fold in folds)
     assert f"weighted_r2 {pooled['weighted_r2']:.3f} {per_fold}" in text
     assert f"weighted_r2 of all folds pooled: {pooled['weighted_r2']:.3f}, 95 % {low:.3f} to {high:.3f}" in text
     assert "Out-of-fold scores" in text and "fold 2" in text
+    assert "last epoch" not in text
+
+
+def test_the_scores_of_a_constant_stand_below_those_of_the_run():
+    scores = score_table(make_table(sites=20))
+    constants = [scores["constant"]["pooled"], *scores["constant"]["folds"].values()]
+    rows = {name: [f"{constant[name]:.3f}" for constant in constants] for name in ("weighted_r2", "mean_r2")}
+    assert printed_rows(scores)["constant"] == list(rows.values())
+    lines = [line.split()[0] for line in printed(scores).splitlines() if line.split()]
+    start = lines.index("weighted_r2")
+    assert lines[start : start + 5] == ["weighted_r2", "constant", "mean_r2", "constant", "photos"]
+    assert "constant: every photo the mean of the other folds" in " ".join(printed(scores).split())
+
+
+@pytest.mark.parametrize(("last", "text"), [(0.73149, "0.731"), (None, "-")])
+def test_the_score_of_the_last_epochs_weights_is_printed_where_known(last, text):
+    scores = score_table(make_table())
+    low, high = scores["pooled"]["weighted_r2_interval"]
+    scores["pooled_last"] = {"weighted_r2": last}
+    expected = f"95 % {low:.3f} to {high:.3f}; by the last epoch's weights {text} constant:"
+    assert expected in " ".join(printed(scores).split())
+
+
+def test_square_brackets_in_a_folders_name_are_printed():
+    grid = PastureReport().render(score_table(make_table()), title="Scores of [bold]run")
+    console = Console(record=True, width=100, file=io.StringIO())
+    console.print(grid)
+    assert "Scores of [bold]run" in console.export_text()
 
 
 @pytest.mark.parametrize("noise", [6.0, 20.0])
@@ -217,6 +312,61 @@ def test_five_folds_fit_80_columns_whole(noise):
     assert "…" not in text
     assert text.count("-12.345") == 5 and "fold 4" in text and "Dry_Clover_g" in text
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def predictions(**changes) -> pd.DataFrame:
+    """Six photos of 0 to 5 g, of which each target is predicted 1 g too high, in three states."""
+    grams = {target: np.arange(6.0) for target in TARGETS}
+    table = pd.DataFrame({**grams, **{f"{target}_pred": values + 1 for target, values in grams.items()}})
+    return table.assign(**({"State": ["Tas", "Vic", "WA"] * 2} | changes))
+
+
+def test_the_scatter_has_a_panel_per_target_with_its_r2():
+    # Squared errors of 1 six times; around the mean 2.5 the squares sum up to 17.5.
+    table = predictions(Dry_Clover_g=3.0, GDM_g_pred=np.arange(6.0))
+    titles = [panel.get_title() for panel in scatter(table).axes]
+    assert titles == [
+        "Dry_Green_g, R2 0.66",
+        "Dry_Dead_g, R2 0.66",
+        "Dry_Clover_g, R2 -",
+        "GDM_g, R2 1.00",
+        "Dry_Total_g, R2 0.66",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "states"),
+    [({}, ["Tas", "Vic", "WA"]), ({"State": "Tas"}, ["Tas"]), ({"State": ["WA", None] * 3}, ["WA", "unknown"])],
+)
+def test_the_scatter_shows_states_in_colours_of_their_own(changes, states):
+    panel = scatter(predictions(**changes)).axes[0]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == states
+    assert len({tuple(dots.get_facecolor()[0]) for dots in panel.collections}) == len(states)
+    points = [tuple(point) for dots in panel.collections for point in dots.get_offsets()]
+    assert sorted(points) == [(grams, grams + 1) for grams in range(6)]
+
+
+def test_without_states_all_photos_are_of_an_unknown_one():
+    panel = scatter(predictions().drop(columns="State")).axes[0]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["unknown"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("prediction", [0.5, math.nan, math.inf])
+def test_the_picture_is_drawn_whatever_was_predicted(prediction, tmp_path):
+    table = predictions()
+    table.loc[2, "GDM_g_pred"] = prediction
+    PastureReport().draw(table, tmp_path / "scatter.png")
+    with Image.open(tmp_path / "scatter.png") as picture:
+        assert picture.format == "PNG" and picture.width > 4 * picture.height
+
+
+def test_grams_are_rounded_to_the_microgram():
+    table = make_table().assign(GDM_g_pred=1.23456789, image_id="ID1")
+    rounded = PastureReport().rounded(table)
+    assert rounded["GDM_g_pred"].tolist() == [1.234568] * len(table)
+    assert rounded["Dry_Dead_g_pred"].to_numpy() == pytest.approx(table["Dry_Dead_g_pred"].to_numpy(), abs=5e-7)
+    assert rounded["image_id"].tolist() == table["image_id"].tolist()
 
 
 def test_an_undefined_score_is_printed_as_a_dash():
