@@ -1,5 +1,7 @@
 """Vectors of photos in a file, found again by name."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,3 +185,23 @@ def test_a_file_that_holds_no_embeddings_is_named(spoiled, tmp_path):
     spoiled(path)
     with pytest.raises(DataError, match=r"oof_embeddings.npz holds no embeddings.*biomass predict"):
         Embeddings.read(path)
+
+
+class MakesFile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("spoiled", ["isic_id", "embedding"])
+def test_nothing_of_a_file_is_executed(spoiled, tmp_path):
+    mark = tmp_path / "executed"
+    hostile = np.array([[MakesFile(mark)]], dtype=object)
+    np.savez(tmp_path / "e.npz", **{"isic_id": np.array(["a"]), "embedding": np.zeros((1, 1)), spoiled: hostile})
+    with pytest.raises(DataError, match="holds no embeddings"):
+        Embeddings.read(tmp_path / "e.npz")
+    assert not mark.exists()
