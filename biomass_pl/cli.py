@@ -7,7 +7,9 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +17,14 @@ from typing import NoReturn
 
 from biomass_pl import __version__, commands
 from biomass_pl.errors import BiomassError, ConfigError
+from biomass_pl.systems import all_systems
+from biomass_pl.terminal import LOGGER, MessageFormatter
 
 USER_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
-_HELP = f"""biomass {__version__}: cross-validated training on photographs of pasture and skin
+_HELP = f"""biomass {__version__}: cross-validated training on photographs
 
 usage: biomass COMMAND [options]
 
@@ -46,7 +51,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line without the program's name; none takes the process's own.
 
     Returns:
-        Exit code: 0 when everything asked for was done, 2 for an error the user can mend, 130 after Ctrl-C.
+        Exit code: 0 when everything asked for was done, 2 for an error the user can mend, 130 after Ctrl-C, 143
+        after SIGTERM.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments or os.environ.get("BIOMASS_DEBUG") == "1"
@@ -54,13 +60,14 @@ def main(args: Sequence[str] | None = None) -> int:
     # Read when torch is imported: idle compute threads sleep, where spinning they would keep loader processes waiting.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        with _messages():
+        with _messages(), _termination():
             _dispatch(arguments)
     except SystemExit as ending:  # help and usage errors of argparse
         return ending.code if isinstance(ending.code, int) else USER_ERROR
-    except KeyboardInterrupt:
-        print("biomass: stopped. A training goes on with: biomass fit --resume", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    except (KeyboardInterrupt, _Terminated) as stop:
+        advice = " A training goes on with: biomass fit --resume" if arguments[:1] == ["fit"] else ""
+        print(f"biomass: stopped.{advice}", file=sys.stderr)  # noqa: T201
+        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
     except (BiomassError, OSError) as error:
         message = _message(error)
         if debug or message is None:
@@ -99,7 +106,7 @@ def _fit(arguments: list[str]) -> None:
     parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds to train (default: all)")
     parser.add_argument("--name", help="name of the run (default: that of the configuration file)")
     parser.add_argument(
-        "--oof", type=_yes_or_no, default=True, metavar="{true,false}", help="predict the held-out photos at the end"
+        "--oof", type=_yes_or_no, metavar="{true,false}", help="predict the held-out photos at the end (default: true)"
     )
     parser.add_argument(
         "--resume",
@@ -107,11 +114,12 @@ def _fit(arguments: list[str]) -> None:
         type=Path,
         const=True,
         metavar="RUN",
-        help="go on with the newest unfinished run, or the named one; takes no other options",
+        help="go on with the newest unfinished run, or the named one; takes only --data.root",
     )
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="put a new run here instead; jobs for single folds may share it"
     )
+    _add_trust(parser)
     options, rest = _parse(parser, arguments)
     if options.run is not None and options.resume is not None:
         raise ConfigError("--resume names its run itself: biomass fit --resume RUN. Leave --run out.")
@@ -125,6 +133,7 @@ def _fit(arguments: list[str]) -> None:
         oof=options.oof,
         resume=options.resume is not None,
         run=options.run or resumed,
+        trust=options.trust,
     )
     with quiet_libraries():
         fit(chosen, rest)
@@ -141,14 +150,22 @@ def _predict(arguments: list[str]) -> None:
         "--images", type=Path, nargs="+", metavar="PATH", help="any photos or folders, instead of a split"
     )
     parser.add_argument("--tta", action="store_true", help="average each photo with its two flips")
-    parser.add_argument("--derive_dead", action="store_true", help="pasture: replace Dead by max(0, Total - GDM)")
+    parser.add_argument(
+        "--skip_broken", action="store_true", help="with --images: leave out what cannot be read, and say why"
+    )
+    steps = {step.name: (system, step) for system in all_systems() for step in system.prediction_steps}
+    for name, (system, step) in steps.items():
+        parser.add_argument(f"--{name}", action="store_true", help=f"{system.name}: {step.help}")
     parser.add_argument("--out", type=Path, help="table to write (default: one in the run folder)")
+    _add_trust(parser)
     options, rest = _parse(parser, arguments)
+    chosen = vars(options)
+    chosen["steps"] = [step for name, (_, step) in steps.items() if chosen.pop(name)]
     from biomass_pl.harness.predict import PredictOptions, predict
     from biomass_pl.harness.quiet import quiet_libraries
 
     with quiet_libraries():
-        predict(PredictOptions(**vars(options)), rest)
+        predict(PredictOptions(**chosen), rest)
 
 
 def _stack(arguments: list[str]) -> None:
@@ -174,6 +191,7 @@ def _stack(arguments: list[str]) -> None:
         "--negatives_per_positive", type=float, metavar="N", help="draw so many for each booster (default: all)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: in the run folder)")
+    _add_trust(parser)
     options, rest = parser.parse_known_args(arguments)
     from biomass_pl.harness.quiet import quiet_libraries
     from biomass_pl.harness.stack import StackOptions, run_stack
@@ -192,6 +210,37 @@ def _bench(arguments: list[str]) -> None:
 
     with quiet_libraries():
         bench(rest, steps=options.steps, out=options.out)
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes of your own, or paths, that the run's stored configuration may name",
+    )
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; like Ctrl-C it ends what is done, and files stay whole."""
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Turns SIGTERM into an exception while the block lasts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -231,26 +280,26 @@ def _message(error: BiomassError | OSError) -> str | None:
     """What to tell the user, or None where the error is not of the user's making."""
     if isinstance(error, BiomassError):
         return str(error)
-    place = error.filename or "the run folder"
     if error.errno == errno.ENOSPC:
+        place = error.filename or "the run folder"
         return f"The disk is full ({place}). Free some space; a training goes on with: biomass fit --resume"
-    if error.filename:
-        return f"{place}: {error.strerror}. Change its permissions, or choose another place."
-    return None
-
-
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return f"warning: {text}" if record.levelno >= logging.WARNING else text
+    if not error.filename:
+        return None
+    advice = {
+        errno.EACCES: " Change its permissions, or choose another place.",
+        errno.EPERM: " Change its permissions, or choose another place.",
+        errno.EROFS: " Choose another place.",
+        errno.ENOTDIR: " A part of the path is a file. Choose another place.",
+    }
+    return f"{error.filename}: {error.strerror}.{advice.get(error.errno or 0, '')}"
 
 
 @contextmanager
 def _messages() -> Iterator[None]:
     """Shows this package's messages."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
-    own = logging.getLogger("biomass_pl")
+    handler.setFormatter(MessageFormatter())
+    own = logging.getLogger(LOGGER)
     own.addHandler(handler)
     own.setLevel(logging.INFO)
     try:

@@ -3,57 +3,50 @@
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biomass_pl.errors import ConfigError
-
-SAMPLE_NUMBERS = {
-    "pasture": {"photos": 120, "test_photos": 10, "width": 2000},
-    "lesion": {"photos": 600, "test_photos": 12},
-}
-"""What `biomass sample` renders of each kind when not told otherwise."""
-
+from biomass_pl.systems import System, all_systems, resolved
 
 def sample(arguments: Sequence[str]) -> None:
-    """`biomass sample`: renders a labelled pasture, or labelled skin lesions."""
+    """`biomass sample`: renders labelled photos of a system."""
+    systems = {system.name: system for system in all_systems()}
+    options = {option.name: option for system in systems.values() for option in system.sample.options}
     parser = argparse.ArgumentParser(
         prog="biomass sample",
-        description="Render a labelled pasture in the layout of CSIRO Image2Biomass, or skin lesions as in ISIC 2024.",
+        description=f"Render {', or '.join(system.sample.about for system in systems.values())}.",
         allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make; must not exist or be empty")
-    parser.add_argument(
-        "--kind", choices=("pasture", "lesion"), default="pasture", help="what to render (default: %(default)s)"
-    )
-    pasture, lesion = SAMPLE_NUMBERS["pasture"], SAMPLE_NUMBERS["lesion"]
-    either = "(default: {} of a pasture, {} of lesions)".format
-    parser.add_argument("--photos", type=int, help=f"labelled photos {either(pasture['photos'], lesion['photos'])}")
-    parser.add_argument(
-        "--test_photos",
-        type=int,
-        help=f"photos without labels {either(pasture['test_photos'], lesion['test_photos'])}",
-    )
-    parser.add_argument(
-        "--width", type=int, help=f"pixels across a photo of a pasture (default: {pasture['width']}); not for lesions"
-    )
+    parser.add_argument("--kind", choices=tuple(systems), default=next(iter(systems)), help="(default: %(default)s)")
+    for name, option in options.items():
+        parser.add_argument(f"--{name}", type=int, help=f"{option.help} (default: {_defaults(name, systems)})")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another sample (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    given = {name: getattr(options, name) for name in pasture if getattr(options, name) is not None}
-    numbers = SAMPLE_NUMBERS[options.kind] | given
-    if options.kind == "pasture":
-        from biomass_pl.pasture.sample.render import render_sample
+    chosen = parser.parse_args(arguments)
+    rendered = systems[chosen.kind].sample
+    numbers = {option.name: option.default for option in rendered.options}
+    given = {name: getattr(chosen, name) for name in options if getattr(chosen, name) is not None}
+    for name in given.keys() - numbers.keys():
+        raise ConfigError(f"--{name} is not for --kind {chosen.kind}, but for {_kinds_with(name, systems)}. Leave it out.")
+    numbers |= given
+    resolved(rendered.render)(out=chosen.out, seed=chosen.seed, **numbers)
+    print(f"{numbers['photos']} labelled and {numbers['test_photos']} test photos: {chosen.out}")  # noqa: T201
 
-        render_sample(out=options.out, seed=options.seed, **numbers)
-    elif "width" in given:
-        raise ConfigError(
-            "--width is for a pasture: photos of lesions differ in width, as the real ones. Leave it out."
-        )
-    else:
-        from biomass_pl.lesion.sample.render import render_lesions
 
-        render_lesions(out=options.out, seed=options.seed, **numbers)
-    print(f"{numbers['photos']} labelled and {numbers['test_photos']} test photos: {options.out}")  # noqa: T201
+def _defaults(name: str, systems: Mapping[str, System]) -> str:
+    """What an option is for each kind that has it."""
+    return ", ".join(
+        f"{option.default} of {kind}"
+        for kind, system in systems.items()
+        for option in system.sample.options
+        if option.name == name
+    )
+
+
+def _kinds_with(name: str, systems: Mapping[str, System]) -> str:
+    found = [kind for kind, system in systems.items() if name in {option.name for option in system.sample.options}]
+    return ", ".join(f"--kind {kind}" for kind in found)
 
 
 def bank(arguments: Sequence[str]) -> None:
@@ -82,19 +75,25 @@ def bank(arguments: Sequence[str]) -> None:
     if options.prune is not None:
         freed = bank.prune(options.prune)
         console.print(f"{freed / GIGABYTE:.3g} GB freed", highlight=False)
-    shelves = bank.summary()
-    if not shelves:
+    feature_sets = bank.summary()
+    if not feature_sets:
         console.print(f"{options.dir} holds no features. data.bank_views fills it.", highlight=False, soft_wrap=True)
         return
     table = Table("backbone", "tile", "precision", "entries", "MB", "last used", "folder", box=None)
-    for shelf in shelves:
-        about = shelf.about
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(shelf.last_used))
-        size = f"{shelf.size / 1e6:.1f}"
-        tile = str(about["geometry"]["tile_size"])
+    for feature_set in feature_sets:
+        description = feature_set.description
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(feature_set.last_used))
+        size = f"{feature_set.size / 1e6:.1f}"
+        tile = str(description.get("tile_size", "-"))
         table.add_row(
-            about["backbone"], tile, about["precision"], str(shelf.entries), size, used, shelf.folder.name[:8]
+            description["backbone"],
+            tile,
+            description["precision"],
+            str(feature_set.entries),
+            size,
+            used,
+            feature_set.folder.name[:8],
         )
     console.print(table)
-    total = sum(shelf.size for shelf in shelves) / GIGABYTE
+    total = sum(feature_set.size for feature_set in feature_sets) / GIGABYTE
     console.print(f"{total:.3g} GB in {options.dir}", highlight=False, soft_wrap=True)

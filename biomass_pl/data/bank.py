@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,17 +41,17 @@ _IN_USE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
+class FeatureSet:
     """All entries of one backbone and one way to make views.
 
     Args:
         folder: Where they lie.
-        about: What they depend on beside the photo.
+        description: What they depend on beside the photo.
         shape: Of one entry: views of the pair, tiles, features.
     """
 
     folder: Path
-    about: Mapping[str, Any]
+    description: Mapping[str, Any]
     shape: tuple[int, ...]
 
     @property
@@ -92,26 +92,26 @@ class Shelf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShelfSummary:
-    """What `biomass bank` tells of a shelf.
+class FeatureSetSummary:
+    """What `biomass bank` tells of a feature set.
 
     Args:
-        folder: The shelf.
-        about: What its entries depend on, in words.
+        folder: Its folder.
+        description: What its entries depend on, in words.
         entries: Number of entries.
         size: Bytes of all entries.
         last_used: Seconds since 1970.
     """
 
     folder: Path
-    about: dict[str, Any]
+    description: dict[str, Any]
     entries: int
     size: int
     last_used: float
 
 
 class FeatureBank:
-    """A folder of shelves with a limit to its size.
+    """A folder of feature sets with a limit to its size.
 
     Args:
         folder: The folder; made when first needed.
@@ -122,43 +122,43 @@ class FeatureBank:
         self.folder = folder
         self.limit = limit_gb * GIGABYTE
 
-    def shelf(self, about: Mapping[str, Any], shape: tuple[int, ...]) -> Shelf:
-        """The shelf of the entries that depend on this; nothing is written.
+    def feature_set(self, depends_on: Mapping[str, Any], shape: tuple[int, ...]) -> FeatureSet:
+        """The set of the entries that depend on this; nothing is written.
 
         Args:
-            about: Everything but the photo that an entry depends on; values that JSON can hold.
+            depends_on: Everything but the photo that an entry depends on; values that JSON can hold.
             shape: Of one entry.
         """
-        description = {"format": _FORMAT, **about, "shape": list(shape)}
+        description = {"format": _FORMAT, **depends_on, "shape": list(shape)}
         name = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:32]
-        return Shelf(folder=self.folder / name, about=description, shape=shape)
+        return FeatureSet(folder=self.folder / name, description=description, shape=shape)
 
-    def check_limit(self, shelf: Shelf, entries: int) -> None:
+    def check_limit(self, feature_set: FeatureSet, entries: int) -> None:
         """Refuses more entries than the bank could ever hold.
 
         Raises:
             ConfigError: They alone are over its limit.
         """
-        needed = entries * shelf.entry_bytes
+        needed = entries * feature_set.entry_bytes
         if needed > self.limit:
             raise ConfigError(
                 f"The features of a fold need {_gigabytes(needed)} GB, more than data.bank_limit_gb "
                 f"{_gigabytes(self.limit)}. Raise it, or lower data.bank_views."
             )
 
-    def make_room(self, shelf: Shelf, entries: int) -> None:
-        """Makes a shelf ready for new entries; what was not used for longest goes until they fit.
+    def make_room(self, feature_set: FeatureSet, entries: int) -> None:
+        """Makes a set ready for new entries; what was not used for longest goes until they fit.
 
         Args:
-            shelf: The shelf.
+            feature_set: The set.
             entries: Number of entries to come.
 
         Raises:
             ConfigError: They do not fit beside what was used within a day.
             DataError: The disk is too small.
         """
-        write_json(dict(shelf.about), shelf.folder / _ABOUT)
-        needed = entries * shelf.entry_bytes
+        write_json(dict(feature_set.description), feature_set.folder / _ABOUT)
+        needed = entries * feature_set.entry_bytes
         present = self._entries()
         excess = sum(entry.st_size for _, entry in present) + needed - self.limit
         old = [entry for entry in present if entry[1].st_mtime < time.time() - _IN_USE_SECONDS]
@@ -184,19 +184,19 @@ class FeatureBank:
         """
         entries = self._entries()
         freed = _remove_oldest(entries, sum(entry.st_size for _, entry in entries) - size_gb * GIGABYTE)
-        for folder in self._shelf_folders():
+        for folder in self._set_folders():
             if not any(folder.glob("*.features")):
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
 
-    def summary(self) -> list[ShelfSummary]:
-        """All shelves, the last used first."""
+    def summary(self) -> list[FeatureSetSummary]:
+        """All feature sets, the last used first."""
         found = []
-        for folder in self._shelf_folders():
+        for folder in self._set_folders():
             entries = [path.stat() for path in folder.glob("*.features")]
-            summary = ShelfSummary(
+            summary = FeatureSetSummary(
                 folder=folder,
-                about=json.loads((folder / _ABOUT).read_text(encoding="utf-8")),
+                description=json.loads((folder / _ABOUT).read_text(encoding="utf-8")),
                 entries=len(entries),
                 size=sum(entry.st_size for entry in entries),
                 last_used=max((entry.st_mtime for entry in entries), default=0.0),
@@ -204,39 +204,50 @@ class FeatureBank:
             found.append(summary)
         return sorted(found, key=lambda summary: summary.last_used, reverse=True)
 
-    def _shelf_folders(self) -> list[Path]:
+    def _set_folders(self) -> list[Path]:
         return sorted(about.parent for about in self.folder.glob(f"*/{_ABOUT}"))
 
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         found = []
-        for folder in self._shelf_folders():
+        for folder in self._set_folders():
             with os.scandir(folder) as files:
                 found += [(Path(file.path), file.stat()) for file in files if file.name.endswith(".features")]
         return found
 
 
-@dataclass(kw_only=True)
-class BankedFeatures:
-    """What the photos of a fold take from the bank while the backbone is frozen.
+@dataclass(frozen=True, kw_only=True)
+class BankConfig:
+    """How the features of a frozen backbone are kept.
 
     Args:
-        bank: The bank.
-        views: Drawn views of each training photo, beside the plain one.
-        epochs: Epochs, from the first on, in which the backbone is frozen.
-        shelf: Where the features lie, once they are there.
-        keys: Names of the photos in the bank.
+        bank: Where.
+        views: Changed views of each training photo, beside the plain one.
     """
 
     bank: FeatureBank
     views: int
-    epochs: float = 0
-    shelf: Shelf | None = None
-    keys: dict[Path, str] = field(default_factory=dict)
-    _kept: dict[tuple[Path, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
-    def serves(self, epoch: int) -> bool:
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFeatures:
+    """Features that are there: what datasets read instead of pixels while the backbone is frozen.
+
+    Args:
+        feature_set: Where they lie.
+        keys: Names of the photos in the bank, by file.
+        views: Changed views of each training photo, beside the plain one.
+        epochs: Epochs, from the first on, in which the backbone is frozen.
+    """
+
+    feature_set: FeatureSet
+    keys: Mapping[Path, str]
+    views: int
+    epochs: float
+    _kept: dict[tuple[Path, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def serve(self, epoch: int) -> bool:
         """Whether an epoch reads features instead of pixels."""
-        return self.shelf is not None and epoch < self.epochs
+        return epoch < self.epochs
 
     def read(self, path: Path, view: int) -> np.ndarray:
         """Features of one view of a photo, float32; kept in memory as far as they fit.
@@ -247,10 +258,10 @@ class BankedFeatures:
         kept = self._kept.get((path, view))
         if kept is not None:
             return kept
-        features = self.shelf.read(self.keys[path], view) if self.shelf is not None else None
+        features = self.feature_set.read(self.keys[path], view)
         if features is None:
             raise DataError(
-                f"The features of {path} are gone from the bank in {self.bank.folder}, or damaged. "
+                f"The features of {path} are gone from the bank in {self.feature_set.folder.parent}, or damaged. "
                 "Compute them again and go on: biomass fit --resume"
             )
         # Loader workers do not keep any: together they would hold each several times.
@@ -258,10 +269,28 @@ class BankedFeatures:
             self._kept[path, view] = features
         return features
 
-    def use(self, shelf: Shelf | None) -> None:
-        """Reads from a shelf from now on; none: from pixels."""
-        self.shelf = shelf
-        self._kept.clear()
+
+class FeatureViews(Protocol):
+    """What a data module with a bank offers to whoever fills it."""
+
+    bank: BankConfig | None
+    batch_size: int
+    first_epoch: int
+
+    def view_description(self) -> dict[str, Any]:
+        """What the views of a photo depend on beside its pixels; values that JSON can hold."""
+
+    def view_shape(self) -> tuple[int, ...]:
+        """Shape of the pictures of one view: what comes before the features in an entry of the bank."""
+
+    def wanted_views(self, *, training: bool) -> dict[Path, list[int]]:
+        """The views whose features are read: for a training, or for the prediction of what was selected."""
+
+    def view_loader(self, photos: Mapping[str, Path], views: Mapping[str, list[int]]) -> Iterable[Any]:
+        """Name in the bank, views and pictures (views, ...) of the wanted views of photos."""
+
+    def use_features(self, features: StoredFeatures | None) -> None:
+        """Has loaders that are made from now on read features instead of pixels."""
 
 
 def photo_key(path: Path) -> str:

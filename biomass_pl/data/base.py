@@ -1,23 +1,29 @@
-"""What the data of every system offers to the cross-validation: photos, folds, loaders."""
+"""What the data of every system offers to the harness: items, folds, loaders, and what is optional."""
 
 import abc
+import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import cv2
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from biomass_pl.data.bank import BankedFeatures
+from biomass_pl.data.augmentation import View
+from biomass_pl.data.bank import BankConfig, StoredFeatures
+from biomass_pl.data.sampling import EpochOrder, EpochSampler
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_TEMPORARY_FOLDER = 71
 """Bytes: a socket's path has at most 103 on macOS, of which /pymp-xxxxxxxx/listener-xxxxxxxx takes 32."""
@@ -25,72 +31,8 @@ _LONGEST_TEMPORARY_FOLDER = 71
 _FEATURES_PER_PHOTO = 16
 """Photos whose features are validated together where pixels of one would be."""
 
-Split = Literal["validation", "test", "images"]
-"""What is predicted: the held-out photos of the fold, the test table, or any photos."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draw:
-    """How the items of a training epoch are chosen and ordered.
-
-    Args:
-        items: Gives their indices from the generator of the epoch; some may be left out.
-        together: Neighbours that must stay in one batch: processes take turns by so many.
-    """
-
-    items: Callable[[np.random.Generator], np.ndarray]
-    together: int = 1
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Hands out (index, epoch), so that an item can draw from a generator of its own.
-
-    The order depends on the seed and the epoch alone. Lightning calls `set_epoch` before every epoch, also
-    after resuming. Several processes take turns in that order, so that together they see the batches of one.
-
-    Args:
-        length: Number of items.
-        draw: How the items of an epoch are drawn; none takes all in their order.
-        seed: Seed of the order.
-        shared: Whether the processes of a training share the items out; otherwise each has all.
-    """
-
-    def __init__(self, *, length: int, draw: Draw | None, seed: int, shared: bool = True) -> None:
-        self.length = length
-        self.draw = draw
-        self.seed = seed
-        self.shared = shared
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch of the next pass."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._own_share())
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((int(index), self.epoch) for index in self._own_share())
-
-    def _own_share(self) -> np.ndarray:
-        order = np.arange(self.length)
-        if self.draw is not None:
-            order = self.draw.items(np.random.default_rng([self.seed, self.epoch]))
-        together = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if not (self.shared and together):
-            return order
-        rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if self.draw is None:
-            return order[rank::processes]
-        # Training steps wait for each other: the first items fill up the last turn.
-        turn = processes * self.draw.together
-        filled = np.resize(order, -(-len(order) // turn) * turn)
-        return filled.reshape(-1, processes, self.draw.together)[:, rank].ravel()
-
-
-def shuffled(length: int) -> Draw:
-    """All items, in another order every epoch."""
-    return Draw(items=lambda rng: rng.permutation(length))
+Source = Literal["held_out", "test", "files"]
+"""What is predicted: the held-out items of the fold, the test items, or any files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +51,12 @@ class TableFeatures:
 
 
 class FoldDataModule(LightningDataModule, abc.ABC):
-    """The photos of one fold. Which fold is told by `use_fold`, never by a setting.
-
-    Subclasses also have `tile_size`, the side in pixels of what the backbone takes.
+    """The items of one training. Which it holds out is told by `use`, never by a setting.
 
     Args:
         root: Data folder.
-        batch_size: Photos per training, validation and prediction step, on each device.
-        num_workers: Processes that load photos; 0 loads in the main process.
+        batch_size: Items per training, validation and prediction step, on each device.
+        num_workers: Processes that load items; 0 loads in the main process.
         prefetch_factor: Batches that each worker prepares ahead.
         seed: Seed of folds, order and augmentation.
 
@@ -125,7 +65,16 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     """
 
     id_columns: ClassVar[tuple[str, ...]] = ("image_id",)
-    """Columns that come first in tables; the first of them names a photo."""
+    """Columns that come first in tables; the first of them names an item."""
+
+    views: ClassVar[tuple[View, ...]] = ("plain",)
+    """How an item can be shown in prediction; with several, predictions can be averaged over them."""
+
+    tile_size: int | None = None
+    """Side in pixels of the pictures that a backbone takes; none where there are no pictures."""
+
+    bank: BankConfig | None = None
+    """How the features of a frozen backbone are kept; none keeps none."""
 
     def __init__(self, *, root: Path, batch_size: int, num_workers: int, prefetch_factor: int, seed: int) -> None:
         super().__init__()
@@ -135,24 +84,27 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             _check_socket_path()
         self.root = root
         self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.num_workers = _at_most_cores(num_workers)
         self.prefetch_factor = prefetch_factor
         self.seed = seed
-        self.banked: BankedFeatures | None = None
-        self.fold = 0
-        self.folds = pd.Series(dtype=int)
+        self.split = Split(fold=0, folds=pd.Series(dtype=int))
+        self.first_epoch = 0
+        self.features: StoredFeatures | None = None
+
+    def prepare(self) -> None:
+        """Makes what the settings of a new run ask to be made, such as a rendered sample."""
 
     @abc.abstractmethod
-    def labels(self) -> pd.DataFrame:
-        """The labelled photos: `id_columns`, metadata, targets."""
+    def items(self) -> pd.DataFrame:
+        """The labelled items: `id_columns`, metadata, truth."""
 
-    def photo_ids(self) -> pd.Series:
-        """Names of the labelled photos."""
-        return self.labels()[self.id_columns[0]]
+    def names(self) -> pd.Series:
+        """Names of the labelled items."""
+        return self.items()[self.id_columns[0]]
 
     @abc.abstractmethod
     def make_folds(self) -> pd.Series:
-        """The fold in which each labelled photo is held out, indexed by its name."""
+        """The fold in which each labelled item is held out, indexed by its name; -1 for none."""
 
     @abc.abstractmethod
     def check(self) -> None:
@@ -162,22 +114,26 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             BiomassError: Something is; the message lists all of its kind.
         """
 
-    def check_fold(self) -> None:
-        """Refuses a fold that cannot be trained on or scored.
+    def contents(self) -> Mapping[str, str] | None:
+        """What stands for the content of each labelled item, so that copies are found; none where nothing does."""
+        return None
+
+    def check_split(self) -> None:
+        """Refuses a split that cannot be trained on or scored.
 
         Raises:
-            ConfigError: A setting asks for more than the training photos of the fold.
+            ConfigError: A setting asks for more than the items to learn from.
             FoldError: The fold holds out what has no score.
         """
-        training = int((self.folds != self.fold).sum())
+        training = self.split.training_count
         if self.batch_size > training:
             raise ConfigError(
-                f"data.batch_size {self.batch_size} is more than the {training} training photos of fold {self.fold}. "
-                f"Lower it to {training} at most."
+                f"data.batch_size {self.batch_size} is more than the {training} training photos of fold "
+                f"{self.split.fold}. Lower it to {training} at most."
             )
 
     def table_features(self, columns: Sequence[str] | None) -> TableFeatures | None:
-        """What the label and test tables tell of the photos beside the pictures; none where it is nothing.
+        """What the label and test tables tell of the items beside the pictures; none where it is nothing.
 
         Args:
             columns: Columns to make features of; none takes all that are in both tables.
@@ -188,52 +144,62 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         return None
 
     @abc.abstractmethod
-    def select(self, split: Split, *, images: Sequence[Path] = (), flips: bool = False) -> None:
+    def select(self, source: Source, *, files: Sequence[Path] = (), views: Sequence[View] = ("plain",)) -> None:
         """Chooses what `predict_dataloader` yields.
 
         Args:
-            split: Which photos.
-            images: The photos for `images`.
-            flips: Also yield each photo flipped both ways, under the same id.
+            source: Which items.
+            files: The files for `files`.
+            views: How each is shown, one after another, under the same name.
         """
 
     @abc.abstractmethod
-    def check_selected(self) -> None:
-        """Finds everything wrong with the selected photos before they are predicted.
+    def broken_items(self) -> dict[str, str]:
+        """The selected items that cannot be read, by name, each with the reason."""
 
-        Raises:
-            BiomassError: Something is; the message lists all of its kind.
-        """
+    @abc.abstractmethod
+    def leave_out(self, names: Collection[str]) -> None:
+        """Takes items out of what was selected."""
 
-    def use_fold(self, fold: int, folds: pd.Series) -> None:
-        """Sets the fold to hold out.
+    def use(self, split: Split, *, first_epoch: int = 0) -> None:
+        """Settles what the next training or prediction works on, before it asks for loaders.
 
         Args:
-            fold: Its number.
-            folds: The fold of every photo, as `make_folds` returns it.
+            split: What is held out.
+            first_epoch: Epoch with which the training begins; above 0 where it goes on.
         """
-        self.fold = fold
-        self.folds = folds
+        self.split = split
+        self.first_epoch = first_epoch
+        self.features = None
+
+    def use_features(self, features: StoredFeatures | None) -> None:
+        """Has loaders that are made from now on read features instead of pixels.
+
+        Args:
+            features: The features, and for how many epochs they serve; none reads pixels.
+        """
+        self.features = features
 
     def loader(
-        self, dataset: Dataset[dict[str, Any]], length: int, *, draw: Draw | None = None, shared: bool = True
+        self, dataset: Dataset[dict[str, Any]], length: int, *, order: EpochOrder | None = None, shared: bool = True
     ) -> DataLoader[Any]:
         """A loader over a dataset that is asked for (index, epoch).
 
         Args:
-            dataset: The dataset.
+            dataset: The dataset; workers keep the copy that they get.
             length: Its number of items.
-            draw: How the items of a training epoch are drawn; none takes all in their order.
+            order: How the items of a training epoch are drawn; none takes all as they come.
             shared: Whether the processes of a training share the items out.
         """
-        # Features are read faster than a worker could hand them over, and many of them fit where few photos do. What is
-        # predicted may be pixels all the same: whether the bank has its features shows only later.
-        only_features = shared and self.banked is not None and self.banked.epochs == math.inf
+        # Features are read faster than a worker could hand them over, and many of them fit where few photos do.
+        only_features = self.features is not None and self.features.epochs == math.inf
         workers = 0 if only_features else self.num_workers
         return DataLoader(
             dataset,
-            batch_size=self.batch_size if draw or not only_features else self.batch_size * _FEATURES_PER_PHOTO,
-            sampler=EpochSampler(length=length, draw=draw, seed=self.seed, shared=shared),
+            batch_size=self.batch_size if order or not only_features else self.batch_size * _FEATURES_PER_PHOTO,
+            sampler=EpochSampler(
+                length=length, order=order, seed=self.seed, first_epoch=self.first_epoch, shared=shared
+            ),
             num_workers=workers,
             prefetch_factor=self.prefetch_factor if workers > 0 else None,
             persistent_workers=workers > 0,
@@ -252,6 +218,15 @@ def require_at_least(least: int, **settings: int) -> None:
     for name, number in settings.items():
         if number < least:
             raise ConfigError(f"data.{name} is {number}; give {least} or more.")
+
+
+@cache  # told once, however many folds there are
+def _at_most_cores(num_workers: int) -> int:
+    """More processes than cores would only wait for each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if num_workers > cores:
+        logger.info("data.num_workers %d is lowered to %d, the cores of this machine", num_workers, cores)
+    return min(num_workers, cores)
 
 
 def _check_socket_path() -> None:

@@ -1,7 +1,7 @@
 """Photos from disk to RGB arrays: what can be read is converted, what cannot is named."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from biomass_pl.errors import DataError, listed
+from biomass_pl.terminal import progress
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
-Photo = TypeVar("Photo")
+Photo = TypeVar("Photo", bound=Hashable)
 
 _CHECKED_TOGETHER = 4096
 _EXIF_ORIENTATION = 0x0112
@@ -45,6 +46,18 @@ def read_photo(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
     try:
         return _decode(path, at_least)
     except _UNREADABLE as error:
+        raise _unusable(path, error) from error
+
+
+def photo_bytes(path: Path) -> bytes:
+    """The file of a photo as it is.
+
+    Raises:
+        DataError: It is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
         raise _unusable(path, error) from error
 
 
@@ -90,39 +103,53 @@ def check_photos(paths: Iterable[Path]) -> None:
     Raises:
         DataError: At least one photo is missing, empty, truncated or no picture.
     """
+    broken = broken_photos(list(paths))
+    if broken:
+        problems = [f"{path}: {reason}" for path, reason in broken.items()]
+        raise DataError(
+            f"{len(problems)} photo(s) cannot be used; replace them or remove their rows:\n{listed(problems, 50)}"
+        )
+
+
+def broken_photos(paths: Sequence[Path]) -> dict[Path, str]:
+    """Decodes every photo once.
+
+    Returns:
+        Why a photo cannot be read, for each that cannot.
+    """
 
     def problem(path: Path) -> str | None:
         try:
             # The smallest scale still reads the file to its end, where a truncation shows.
             _decode(path, (1, 1))
         except _UNREADABLE as error:
-            return f"{path}: {_reason(path, error)}"
+            return _reason(path, error)
         return None
 
-    problems = found_problems(list(paths), problem)
-    if problems:
-        raise DataError(
-            f"{len(problems)} photo(s) cannot be used; replace them or remove their rows:\n{listed(problems, 50)}"
-        )
+    return problems_of(paths, problem)
 
 
-def found_problems(photos: Sequence[Photo], problem: Callable[[Photo], str | None]) -> list[str]:
+def problems_of(photos: Sequence[Photo], problem: Callable[[Photo], str | None]) -> dict[Photo, str]:
     """What is wrong with photos, several of them looked at together.
 
     Args:
         photos: The photos.
         problem: Says what is wrong with one, or None.
     """
-    found: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    found: dict[Photo, str] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Checking photos", len(photos)) as advance:
         # In parts: what waits in a pool takes memory.
         for start in range(0, len(photos), _CHECKED_TOGETHER):
-            found += filter(None, pool.map(problem, photos[start : start + _CHECKED_TOGETHER]))
+            part = photos[start : start + _CHECKED_TOGETHER]
+            for photo, reason in zip(part, pool.map(problem, part), strict=True):
+                advance()
+                if reason is not None:
+                    found[photo] = reason
     return found
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Photos among files and folders, the folders searched one level deep, in the order of their names.
+    """Photos among files and folders, the folders searched through, in the order of their names.
 
     Raises:
         DataError: A path does not exist, or a folder holds no photo.
@@ -130,7 +157,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     photos: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
+            inside = sorted(file for file in path.rglob("*") if _is_photo(file.relative_to(path)))
             if not inside:
                 raise DataError(f"Folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}). Name another one.")
             photos += inside
@@ -139,6 +166,11 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
         else:
             raise DataError(f"{path} does not exist. Name photos or folders of photos.")
     return list(dict.fromkeys(photos))
+
+
+def _is_photo(path: Path) -> bool:
+    """Whether a file looks like a photo; what begins with a dot is hidden."""
+    return path.suffix.lower() in PHOTO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def split_views(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,8 @@
-"""Which photo is held out in which fold: the strategies, given fold files, and their checks."""
+"""Which item is held out in which fold: dealt by groups and strata or given in a file, and what no split may do."""
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,61 @@ import pandas as pd
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from biomass_pl.errors import FoldError, listed
+
+NEVER_HELD_OUT = -1
+"""Fold of an item that every training learns from and none is scored on."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """One training: what it holds out, and what it learns from.
+
+    Args:
+        fold: Number of the fold that is held out.
+        folds: The fold in which each item is held out, indexed by its name; `NEVER_HELD_OUT` for none.
+    """
+
+    fold: int
+    folds: pd.Series
+
+    def held_out(self, names: pd.Series) -> np.ndarray:
+        """Whether each of these items is held out, booleans (items,)."""
+        return np.asarray(self.folds.loc[names] == self.fold)
+
+    @property
+    def training_count(self) -> int:
+        """Number of items to learn from."""
+        return int((self.folds != self.fold).sum())
+
+
+def fold_numbers(folds: pd.Series) -> list[int]:
+    """The folds that hold something out, ascending."""
+    return sorted(int(fold) for fold in folds.unique() if fold != NEVER_HELD_OUT)
+
+
+def require_one_fold_per_content(folds: pd.Series, contents: Mapping[str, str]) -> None:
+    """Refuses folds that hold out an item of which an equal copy is trained on.
+
+    Args:
+        folds: The fold of each item, indexed by its name.
+        contents: What stands for the content of each item, such as a hash of its bytes.
+
+    Raises:
+        FoldError: There are such copies; names them.
+    """
+    content = pd.Series(contents).loc[folds.index]
+    apart = folds.groupby(content.to_numpy()).nunique()
+    copied = content[content.isin(apart.index[apart > 1])]
+    if copied.empty:
+        return
+    lines = [
+        " and ".join(f"{name} (fold {folds.loc[name]})" for name in group.index)
+        for _, group in copied.groupby(copied.to_numpy(), sort=False)
+    ]
+    raise FoldError(
+        "The same photo stands under several names in different folds, where a model would be scored on what it was "
+        f"trained on. Remove the copies, or put them into one fold with data.fold_csv:\n{listed(lines)}"
+    )
 
 
 def split_folds(
@@ -45,7 +102,7 @@ def split_folds(
             f"{what} finds {available} {units} for {num_folds} folds. "
             f"Lower data.num_folds to {available} at most, or {remedy}."
         )
-    folds = pd.Series(-1, index=pd.Index(image_ids), name="fold")
+    folds = pd.Series(NEVER_HELD_OUT, index=pd.Index(image_ids), name="fold")
     shuffled = {"n_splits": num_folds, "shuffle": True, "random_state": seed}
     splitter = StratifiedGroupKFold if groups is not None else KFold if strata is None else StratifiedKFold
     try:
@@ -66,7 +123,8 @@ def split_folds(
 def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
     """Reads given folds from a CSV file with the names of the photos and `fold`.
 
-    The names stand in a column called as `image_ids` is, or `sample_id_prefix`.
+    The names stand in a column called as `image_ids` is, or `sample_id_prefix`. Fold -1 stays in training always; so
+    one split into training and validation is written with the folds -1 and 0.
 
     Args:
         path: The fold file.
@@ -107,19 +165,21 @@ def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
 
 
 def _parse_fold_numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
-    whole = texts.str.fullmatch(r"\d+(\.0)?")
+    whole = texts.str.fullmatch(r"\d+(\.0)?|-1(\.0)?")
     numbers = pd.to_numeric(texts.where(whole), errors="coerce")
     problems = [
-        f"line {line}: fold '{text}' is not a number from 0 up"
+        f"line {line}: fold '{text}' is not a number from 0 up (or -1: always trained on)"
         for line, text in zip(texts.index[~whole].to_numpy() + 2, texts[~whole], strict=True)
     ]
     return numbers, problems
 
 
 def _require_photos_in_every_fold(folds: pd.Series, num_folds: int, origin: str) -> None:
-    filled = set(folds)
+    filled = set(fold_numbers(folds))
+    always_trained = bool((folds == NEVER_HELD_OUT).any())
     # Only the first, for a file with a mistyped number can lack millions of folds.
     empty = next((fold for fold in range(num_folds) if fold not in filled), None)
-    if num_folds < 2 or empty is not None:
+    if num_folds < (1 if always_trained else 2) or empty is not None:
         what = "only one fold" if empty is None else f"no validation photos in fold {empty}"
+        what = what if filled else "no photo to validate on"
         raise FoldError(f"The {origin} leaves {what}. Number the folds from 0 without gaps, or use fewer.")

@@ -1,9 +1,7 @@
 """`biomass bench`: how fast a recipe runs on this machine, part by part, before it runs for hours."""
 
 import logging
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass
@@ -14,19 +12,27 @@ import torch
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from biomass_pl.data.splits import Split, fold_numbers
 from biomass_pl.errors import ConfigError
 from biomass_pl.files import write_json
-from biomass_pl.harness.parser import RunCLI, config_name
+from biomass_pl.harness.memory import peak_gpu_memory, peak_memory, reset_peak_memory
+from biomass_pl.harness.parser import RunCLI
+from biomass_pl.harness.recipes import recipe_name
 from biomass_pl.runs import LOGS
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
-from biomass_pl.training.callbacks.timer import WARM_UP_STEPS, StepTimer, StepTimes, wait_for
+from biomass_pl.training.callbacks.timer import WARM_UP_STEPS, StepTimer, StepTimes
+from biomass_pl.training.image_task import ImageTask
 
 logger = logging.getLogger(__name__)
 
 _MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
 """Side of the matrices that tell a device's rate; large enough for it to reach it."""
+
+
+_MATRIX_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +104,13 @@ def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
     if steps < 1:
         raise ConfigError(f"--steps {steps} times nothing. Give 1 or more.")
     cli = RunCLI(arguments, command="bench")
+    cli.datamodule.prepare()
     cli.datamodule.check()
     frozen_epochs, full_epochs = _epochs(cli)
     assigned = cli.datamodule.make_folds()
-    photos, folds = len(assigned), assigned.nunique()
-    cli.datamodule.use_fold(0, assigned)
-    cli.datamodule.check_fold()
+    photos, folds = len(assigned), len(fold_numbers(assigned))
+    cli.datamodule.use(Split(fold=0, folds=assigned))
+    cli.datamodule.check_split()
     rate = matrix_rate(cli.trainer.strategy.root_device, _matrix_type(cli.trainer))
     stages = []
     if frozen_epochs:
@@ -120,7 +127,7 @@ def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
         "stages": [{**asdict(stage), "step_ms": stage.step.total} for stage in stages],
         "estimated_seconds": _estimate(stages, photos, folds, cli),
     }
-    out = out or Path(LOGS) / config_name(arguments) / "bench.json"
+    out = out or Path(LOGS) / recipe_name(arguments) / "bench.json"
     write_json(report, out)
     _print(report, stages, out)
 
@@ -129,13 +136,14 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Dense matrix products of this type on the device, floating point operations per second."""
     side = _MATRIX_SIDE.get(device.type, _MATRIX_SIDE["cpu"])
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / _median_seconds(lambda: left @ right, device)
+    timer = Timer("left @ right", globals={"left": left, "right": right}, num_threads=torch.get_num_threads())
+    return 2 * side**3 / timer.blocked_autorange(min_run_time=_MATRIX_SECONDS).median
 
 
 def loader_rate(cli: RunCLI, steps: int) -> float:
     """Training photos per second that the loader alone gives, after its first batch."""
     data = cli.datamodule
-    data.use_fold(0, data.make_folds())
+    data.use(Split(fold=0, folds=data.make_folds()))
     batches = iter(data.train_dataloader())
     next(batches)
     started, photos = time.perf_counter(), 0
@@ -150,16 +158,15 @@ def loader_rate(cli: RunCLI, steps: int) -> float:
 def _measure(name: str, epochs: int, arguments: Sequence[str], steps: int, rate: float) -> StageReport:
     logger.info("Timing %d steps of stage '%s'", steps, name)
     cli = BenchCLI(arguments, frozen=name == "frozen", steps=steps)
-    cli.datamodule.banked = None  # what the bank saves is part of the estimate; here it is pixels that count
-    cli.datamodule.use_fold(0, cli.datamodule.make_folds())
+    # What the bank saves is part of the estimate; here it is pixels that count, as nothing fills it.
+    cli.datamodule.use(Split(fold=0, folds=cli.datamodule.make_folds()))
     device = cli.trainer.strategy.root_device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak_memory()
     # Few photos make short epochs: as many as the steps need.
     cli.trainer.fit_loop.max_epochs = -(-(WARM_UP_STEPS + steps) // len(cli.datamodule.train_dataloader()))
     cli.trainer.fit(cli.model, cli.datamodule)
     times = cli.timer.times()
-    memory = _peak_memory(device)
+    memory = peak_gpu_memory() or peak_memory()
     flops = _flops_per_photo(cli, device)
     batch_size = cli.datamodule.batch_size
     computing = (times.total - times.load) / 1000
@@ -178,7 +185,8 @@ def _measure(name: str, epochs: int, arguments: Sequence[str], steps: int, rate:
 def _flops_per_photo(cli: BenchCLI, device: torch.device) -> float:
     """Operations of a forward and backward pass, counted by torch, per photo."""
     model = cli.model.to(device).train()
-    model.backbone.train(not cli.frozen)
+    if isinstance(model, ImageTask):
+        model.backbone.train(not cli.frozen)
     batch = next(iter(cli.datamodule.train_dataloader()))
     batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
     with FlopCounterMode(display=False) as counter:
@@ -203,12 +211,12 @@ def _estimate(stages: Sequence[StageReport], photos: int, folds: int, cli: RunCL
     held_out = photos / folds
     data = cli.datamodule
     # An epoch may draw a part of the training photos.
-    drawn = len(cast("Sized", data.train_dataloader().sampler)) / int((data.folds != data.fold).sum())
+    drawn = len(cast("Sized", data.train_dataloader().sampler)) / data.split.training_count
     seconds = 0.0
     for stage in stages:
-        if stage.name == "frozen" and cli.datamodule.banked is not None:
+        if stage.name == "frozen" and data.bank is not None:
             # The bank is filled once for all folds; epochs that read from it hardly count.
-            views = photos * (1 + cli.datamodule.banked.views)
+            views = photos * (1 + data.bank.views)
             seconds += views / stage.forward_photos_per_s
             continue
         epoch = drawn * (photos - held_out) / stage.train_photos_per_s + held_out / stage.forward_photos_per_s
@@ -257,23 +265,6 @@ def _matrix_type(trainer: Trainer) -> torch.dtype:
     # On a CPU Lightning maps 16-mixed to bf16.
     half = torch.float16 if trainer.strategy.root_device.type == "cuda" else torch.bfloat16
     return {"16-mixed": half, "bf16-mixed": torch.bfloat16}.get(str(trainer.precision), torch.float32)
-
-
-def _median_seconds(compute: Callable[[], object], device: torch.device) -> float:
-    seconds = []
-    for _ in range(WARM_UP_STEPS + 5):
-        started = time.perf_counter()
-        compute()
-        wait_for(device)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[WARM_UP_STEPS:])
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    # Linux counts in KiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 def _device_name(device: torch.device) -> str:

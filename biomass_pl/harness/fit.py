@@ -1,37 +1,43 @@
 """`biomass fit`: every fold, its out-of-fold predictions, the pooled score."""
 
-import gc
-import hashlib
 import logging
-import resource
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+import yaml
 
-from biomass_pl.data.splits import read_folds
+from biomass_pl.data.splits import Split, fold_numbers, read_folds, require_one_fold_per_content
 from biomass_pl.errors import ConfigError, FoldError, RunError
+from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_learning_curves
-from biomass_pl.files import write_table
-from biomass_pl.harness.parser import RunCLI, config_name
-from biomass_pl.harness.predict import predict_held_out, read_predictions, report_out_of_fold
-from biomass_pl.harness.processes import assigned_fold, helpers_for, made_once
-from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, create_run, find_run, join_run
-from biomass_pl.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
-from biomass_pl.training.callbacks.epochs import EpochTable
-from biomass_pl.training.callbacks.feature_bank import FeatureBankFill, check_bank
+from biomass_pl.files import write_table, write_text
+from biomass_pl.harness.fold import train_fold
+from biomass_pl.harness.out_of_fold import read_predictions, report_out_of_fold
+from biomass_pl.harness.parser import RunCLI
+from biomass_pl.harness.predictor import Predictions, fingerprint, predict_held_out, require_data
+from biomass_pl.harness.processes import assigned_fold, made_once
+from biomass_pl.harness.recipes import logs_folder, named_classes, named_systems, recipe_name
+from biomass_pl.harness.stored_config import require_safe_config
+from biomass_pl.harness.trainer_settings import check_trainer
+from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, check_run_name, create_run, find_run, join_run, settings_digest
+from biomass_pl.terminal import logging_to, say
+from biomass_pl.training.callbacks.feature_bank import check_bank
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
-from biomass_pl.training.callbacks.reseed import ReseedEveryEpoch
-from biomass_pl.training.task import BaseTask
+from biomass_pl.training.image_task import ImageTask
+from biomass_pl.training.task import Task
 
 logger = logging.getLogger(__name__)
+
+_RESUME_TAKES = ("--data.root", "--trainer.default_root_dir")
+"""Settings that may be another when a run goes on: where things lie."""
+
+_ARRAYS = "oof_embeddings.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,57 +47,42 @@ class FitOptions:
     Args:
         folds: Folds to train; none trains all.
         name: Name of the run; none takes the configuration's.
-        oof: Whether to predict the held-out photos at the end.
+        oof: Whether to predict the held-out photos at the end; none: yes, or as the resumed run began.
         resume: Whether to go on with an unfinished run.
         run: The run to resume, none being the newest unfinished one; or the folder that a new run is put into,
             none being the next version of its name.
+        trust: Classes of one's own that the configuration of a resumed run may name.
     """
 
     folds: list[int] | None = None
     name: str | None = None
-    oof: bool = True
+    oof: bool | None = None
     resume: bool = False
     run: Path | None = None
+    trust: Sequence[str] = ()
 
 
-class FitCLI(RunCLI):
-    """Makes the objects that train one fold of a run.
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What one call of `biomass fit` works on.
 
     Args:
-        run: The run; the fold's saved configuration is used.
-        fold: The fold.
+        run: The run.
+        folds: Folds to train in it.
+        task: What they train.
+        id_columns: Columns that name an item.
+        first: Whether this process is the first of those that train together.
+        overrides: Settings that differ from the run's own.
+        trusted: Classes that the run's configuration may name beside ours and Lightning's.
     """
 
-    def __init__(self, run: Run, fold: int) -> None:
-        self.run = run
-        self.fold = fold
-        super().__init__(["--config", str(run.config(fold))])
-
-    def instantiate_trainer(self, **settings: Any) -> Trainer:
-        """A trainer that logs and saves into the fold's folder."""
-        configured = self.config_init["trainer"]
-        folder = self.run.fold_dir(self.fold)
-        table = EpochTable(path=self.run.metrics_csv(self.fold), score=self.model.monitor, title=f"fold {self.fold}")
-        settings = {
-            "callbacks": [
-                *self.configured_callbacks(),
-                FeatureBankFill(),
-                ReseedEveryEpoch(seed=self.datamodule.seed),
-                table,
-                BestCheckpoint(folder=self.run.checkpoints(self.fold), monitor=self.model.monitor),
-                LastCheckpoint(folder=self.run.checkpoints(self.fold)),
-            ],
-            "default_root_dir": str(folder),
-            "use_distributed_sampler": False,  # the data module's own shares photos out without predicting any twice
-            "plugins": [*(configured.get("plugins") or []), WholeFileCheckpointIO()],
-            **settings,
-        }
-        if configured.get("logger") in (None, True):
-            settings["logger"] = TensorBoardLogger(self.run.path, name="", version=f"fold_{self.fold}")
-        trainer = super().instantiate_trainer(**settings)
-        if trainer.progress_bar_callback is not None:
-            table.title = ""
-        return trainer
+    run: Run
+    folds: list[int]
+    task: type[Task]
+    id_columns: tuple[str, ...]
+    first: bool
+    overrides: tuple[str, ...] = ()
+    trusted: frozenset[str] = frozenset()
 
 
 def fit(options: FitOptions, arguments: Sequence[str]) -> None:
@@ -106,183 +97,223 @@ def fit(options: FitOptions, arguments: Sequence[str]) -> None:
     """
     assigned = assigned_fold()
     if assigned is not None:
-        train_fold(*assigned)
+        train_fold(*assigned, overrides=arguments if options.resume else ())
         return
-    session = _resumed_run(options, arguments) if options.resume else _new_run(options, arguments)
+    if options.resume:
+        _train(_resumed_run(options, arguments))
+        return
+    cli = RunCLI(arguments)
+    if cli.config.trainer.fast_dev_run:
+        _try_out(cli, options)
+    else:
+        _train(_new_run(cli, options, arguments))
+
+
+def _train(session: _Session) -> None:
+    """Trains what is to be trained, predicts it, and closes the run once all folds are there."""
     run = session.run
-    if session.first:
-        logger.info("Run folder: %s", run.path)
-    for fold in session.folds:
-        if not run.is_finished(fold):
-            train_fold(run, fold)
-        if session.first and run.record()["oof"] and not run.oof_csv(fold).is_file():
-            write_table(predict_held_out(run, fold).table, run.oof_csv(fold))
-    if session.first:
-        _finish(run, session.task, session.id_columns)
+    with logging_to(run.log) if session.first else nullcontext():
+        if session.first:
+            logger.info("Run folder: %s", run.path)
+        for fold in session.folds:
+            with run.training(fold) if session.first else nullcontext():
+                if not run.is_finished(fold):
+                    train_fold(run, fold, session.overrides)
+                if session.first and run.record()["oof"]:
+                    _predict_fold(session, fold)
+        if session.first:
+            _finish(session)
 
 
-def train_fold(run: Run, fold: int) -> None:
-    """Trains one fold, from its last checkpoint if there is one, and marks it as finished."""
-    with helpers_for(run, fold):
-        cli = FitCLI(run, fold)
-        folds = read_folds(run.folds_csv, cli.datamodule.photo_ids())
-        cli.datamodule.use_fold(fold, folds)
-        held_out = int((folds == fold).sum())
-        if cli.trainer.is_global_zero:
-            logger.info("Fold %d: %d training photos, %d held out", fold, len(folds) - held_out, held_out)
-        last = run.last_checkpoint(fold)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        try:
-            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
-        except SystemExit:
-            if cli.trainer.interrupted:  # Lightning ends the process when Ctrl-C is pressed
-                raise KeyboardInterrupt from None
-            raise
-        if cli.trainer.is_global_zero:
-            run.finish_fold(fold, _fold_record(run, fold, cli.model.monitor))
-    del cli
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def _predict_fold(session: _Session, fold: int) -> None:
+    """Writes the predictions of the held-out items by the best and by the last epoch's weights, unless they are there."""
+    run = session.run
+    if run.oof_csv(fold).is_file() and run.oof_last_csv(fold).is_file():
+        return
+    uses_arrays = session.task.report.uses_arrays
+    best, last = predict_held_out(
+        run, fold, session.overrides, arrays=uses_arrays, weights=("best", "last"), trusted=session.trusted
+    )
+    if uses_arrays:
+        _fold_arrays(best, session.id_columns[0]).write(run.fold_dir(fold) / _ARRAYS)
+    write_table(last.table, run.oof_last_csv(fold))
+    write_table(best.table, run.oof_csv(fold))
 
 
-def _finish(run: Run, task: type[BaseTask], id_columns: Sequence[str]) -> None:
+def _finish(session: _Session) -> None:
     """Pools the folds, draws the pictures and closes the record, once all folds are there."""
+    run, report = session.run, session.task.report
     missing = [str(fold) for fold in run.asked_folds() if not run.is_finished(fold)]
     if missing:
         logger.info("Not finished yet: fold %s. When they are: biomass predict --run %s", ", ".join(missing), run.path)
         return
     epochs = {fold: pd.read_csv(run.metrics_csv(fold)) for fold in run.asked_folds()}
-    draw_learning_curves(epochs, run.path / "learning_curves.png", score=task.monitor)
+    draw_learning_curves(epochs, run.path / "learning_curves.png", score=session.task.objective.name)
     if run.record()["oof"]:
         # In a shared run, folds of other jobs may have been trained without being predicted.
         for fold in run.asked_folds():
-            if not run.oof_csv(fold).is_file():
-                write_table(predict_held_out(run, fold).table, run.oof_csv(fold))
-        tables = [read_predictions(run.oof_csv(fold), id_columns) for fold in run.asked_folds()]
-        report_out_of_fold(run.path, task.report, pd.concat(tables, ignore_index=True), run.oof_predictions)
+            _predict_fold(session, fold)
+        arrays = None
+        if report.uses_arrays:
+            parts = [Embeddings.read(run.fold_dir(fold) / _ARRAYS) for fold in run.asked_folds()]
+            arrays = Embeddings.joined(parts).arrays
+        report_out_of_fold(
+            run.path,
+            report,
+            _pooled([run.oof_csv(fold) for fold in run.asked_folds()], session.id_columns),
+            run.oof_predictions,
+            arrays=arrays,
+            last=_pooled([run.oof_last_csv(fold) for fold in run.asked_folds()], session.id_columns),
+        )
     run.update_record(status="complete")
 
 
+def _pooled(paths: Sequence[Path], id_columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat([read_predictions(path, id_columns) for path in paths], ignore_index=True)
+
+
+def _fold_arrays(predictions: Predictions, id_column: str) -> Embeddings:
+    return Embeddings(ids=predictions.table[id_column], arrays=predictions.arrays)
+
+
+def _try_out(cli: RunCLI, options: FitOptions) -> None:
+    """Trains and validates a few batches of one fold, as `trainer.fast_dev_run` asks, and writes nothing."""
+    folds = _checked_folds(cli, options)
+    cli.datamodule.use(Split(fold=folds.asked[0], folds=folds.assigned))
+    cli.trainer.fit(cli.model, cli.datamodule)
+    say(f"fast_dev_run: fold {folds.asked[0]} trained and validated on a few batches; nothing was written")
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Session:
-    """What one call of `biomass fit` works on.
+class _Folds:
+    """The folds of a new run.
 
     Args:
-        run: The run.
-        folds: Folds to train in it.
-        task: What they train.
-        id_columns: Columns that name a photo.
-        first: Whether this process is the first of those that train together.
+        assigned: The fold in which each item is held out.
+        asked: Those to train now.
     """
 
-    run: Run
-    folds: list[int]
-    task: type[BaseTask]
-    id_columns: tuple[str, ...]
-    first: bool
+    assigned: pd.Series
+    asked: list[int]
 
 
-def _new_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
-    """Checks everything that can be checked before training, then makes or joins the run folder."""
-    cli = RunCLI(arguments)
+def _checked_folds(cli: RunCLI, options: FitOptions) -> _Folds:
+    """Makes the folds, once everything that can be checked before training was checked."""
+    cli.datamodule.prepare()
     cli.datamodule.check()
-    folds = cli.datamodule.make_folds()
-    asked = _asked_folds(options, folds)
-    _check_together(cli, folds, asked)
+    assigned = cli.datamodule.make_folds()
+    folds = _Folds(assigned=assigned, asked=_asked_folds(options.folds, assigned))
+    _check_together(cli, folds)
     cli.model.configure_model()
-    if cli.datamodule.banked is not None:
-        check_bank(cli.model, cli.datamodule)
+    return folds
+
+
+def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Session:
+    """Checks everything that can be checked before training, then makes or joins the run folder."""
+    check_run_name(options.name or recipe_name(arguments))
+    check_trainer(cli.config.trainer)
+    folds = _checked_folds(cli, options)
+    if cli.datamodule.bank is not None and isinstance(cli.model, ImageTask):
+        data: Any = cli.datamodule
+        check_bank(cli.model, data, data.bank)
+    text = cli.config_text()
     # A shared run is complete when all folds are, whichever job trains them.
     start = RunStart(
-        name=options.name or config_name(arguments),
-        folds=_asked_folds(FitOptions(), folds) if options.run is not None else asked,
+        name=options.name or recipe_name(arguments),
+        folds=fold_numbers(folds.assigned) if options.run is not None else folds.asked,
         command=sys.argv,
-        fingerprint=_fingerprint(cli.datamodule.labels(), folds),
-        oof=options.oof,
+        fingerprint=fingerprint(cli.datamodule, folds.assigned),
+        settings=settings_digest(yaml.safe_load(text)),
+        oof=options.oof is not False,
         files={
-            FOLDS_CSV: folds.reset_index().to_csv(index=False),
-            **{f"{Run(Path()).config(fold)}": cli.config_text() for fold in asked},
+            FOLDS_CSV: folds.assigned.reset_index().to_csv(index=False),
+            **{f"{Run(Path()).config(fold)}": text for fold in folds.asked},
         },
     )
     logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
     make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)
     run = made_once(cli.trainer, make)
-    return _session(run, asked, cli)
+    # The recipe is the user's own: what it names may run.
+    return _session(run, folds.asked, cli, trusted=frozenset(named_classes(yaml.safe_load(text))))
 
 
-def _check_together(cli: RunCLI, folds: pd.Series, asked: list[int]) -> None:
+def _check_together(cli: RunCLI, folds: _Folds) -> None:
     """Refuses combinations of settings that no single section can see.
 
     Raises:
-        ConfigError: There is one.
+        BiomassError: There is one, or items that are the same are in different folds.
     """
     freezes = [callback for callback in cli.configured_callbacks() if isinstance(callback, BackboneFreeze)]
     for freeze in freezes:
         freeze.check(cli.trainer)
-    if cli.datamodule.banked is not None and not freezes:
+    if cli.datamodule.bank is not None and not freezes:
         raise ConfigError(
             "data.bank_views keeps the features of a frozen backbone, and nothing freezes it. Add the callback "
             "BackboneFreeze, or set data.bank_views to 0."
         )
-    for fold in asked:
-        cli.datamodule.use_fold(fold, folds)
-        cli.datamodule.check_fold()
+    contents = cli.datamodule.contents()
+    if contents is not None:
+        require_one_fold_per_content(folds.assigned, contents)
+    for fold in folds.asked:
+        cli.datamodule.use(Split(fold=fold, folds=folds.assigned))
+        cli.datamodule.check_split()
         cli.model.check_data(cli.datamodule)
 
 
 def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
-    if arguments:
-        raise RunError(
-            f"--resume goes on with the run's own settings and takes no others ({' '.join(arguments)}). "
-            "Leave them out, or start a new run."
-        )
-    run = find_run(Path(LOGS), options.run, unfinished=True)
-    cli = RunCLI(["--config", str(run.config(run.asked_folds()[0]))])
-    labels = cli.datamodule.labels()
-    folds = read_folds(run.folds_csv, cli.datamodule.photo_ids())
-    if _fingerprint(labels, folds) != run.record()["data"]:
+    _refuse_on_resume(options, arguments)
+    run = find_run(logs_folder(arguments), options.run, unfinished=True)
+    shared = run.config_of_any_fold()
+    for fold in run.asked_folds():
+        if fold not in run.begun_folds():  # a job of a shared run that never started: all have the same settings
+            write_text(shared.read_text(encoding="utf-8"), run.config(fold))
+        for system in named_systems(["--config", str(run.config(fold))]):
+            system.imported()
+        require_safe_config(run.config(fold), run=run.path, trusted=options.trust)
+    cli = RunCLI(["--config", str(shared), *arguments])
+    require_data(run, cli.datamodule)
+    folds = read_folds(run.folds_csv, cli.datamodule.names())
+    now, then = fingerprint(cli.datamodule, folds), run.record()["data"]
+    if any(now[name] != then.get(name) for name in ("labels", "folds")):
         raise RunError(
             f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
         )
-    return _session(run, run.asked_folds(), cli)
+    return _session(run, run.asked_folds(), cli, overrides=tuple(arguments), trusted=frozenset(options.trust))
 
 
-def _session(run: Run, folds: list[int], cli: RunCLI) -> _Session:
+def _refuse_on_resume(options: FitOptions, arguments: Sequence[str]) -> None:
+    given = [
+        flag
+        for flag, value in (("--folds", options.folds), ("--name", options.name), ("--oof", options.oof))
+        if value is not None
+    ]
+    given += [argument for argument in arguments if argument.startswith("-") and not _says_where(argument)]
+    if given:
+        raise RunError(
+            f"--resume goes on with the run's own settings and takes no others ({' '.join(given)}). "
+            "Leave them out, or start a new run."
+        )
+
+
+def _says_where(argument: str) -> bool:
+    return argument.partition("=")[0] in _RESUME_TAKES
+
+
+def _session(run: Run, folds: list[int], cli: RunCLI, **more: Any) -> _Session:
     return _Session(
         run=run,
         folds=folds,
         task=type(cli.model),
         id_columns=cli.datamodule.id_columns,
         first=cli.trainer.is_global_zero,
+        **more,
     )
 
 
-def _asked_folds(options: FitOptions, folds: pd.Series) -> list[int]:
-    known = sorted(int(fold) for fold in folds.unique())
-    asked = known if options.folds is None else sorted(set(options.folds))
-    unknown = [str(fold) for fold in asked if fold not in known]
+def _asked_folds(asked: list[int] | None, folds: pd.Series) -> list[int]:
+    known = fold_numbers(folds)
+    chosen = known if asked is None else sorted(set(asked))
+    unknown = [str(fold) for fold in chosen if fold not in known]
     if unknown:
         raise FoldError(f"There is no fold {', '.join(unknown)}; choose --folds among {known[0]} to {known[-1]}.")
-    return asked
-
-
-def _fingerprint(labels: pd.DataFrame, folds: pd.Series) -> dict[str, str]:
-    tables = {"labels": labels, "folds": folds.reset_index()}
-    return {name: hashlib.sha256(table.to_csv(index=False).encode()).hexdigest() for name, table in tables.items()}
-
-
-def _fold_record(run: Run, fold: int, monitor: str) -> dict[str, Any]:
-    best = torch.load(run.best_checkpoint(fold), map_location="cpu", weights_only=True, mmap=True)
-    epochs = pd.read_csv(run.metrics_csv(fold)).set_index("epoch")
-    # Linux counts the resident memory of this process in KiB, macOS in bytes.
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {
-        "best_epoch": best["epoch"],
-        monitor: float(epochs.loc[best["epoch"], monitor]),
-        "epochs": len(epochs),
-        "seconds": round(float(epochs["seconds"].sum()), 1),
-        "peak_memory_bytes": resident,
-        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-    }
+    return chosen

@@ -1,48 +1,28 @@
 """LightningCLI without its subcommands: a configuration and overrides in; task, data and trainer out."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+import biomass_pl.training.callbacks.freeze  # noqa: F401  (its callback can be named in a recipe without the module)
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.errors import BiomassError, ConfigError
-from biomass_pl.training.task import BaseTask
+from biomass_pl.errors import ConfigError
+from biomass_pl.harness.parse_errors import constructor_error, plain
+from biomass_pl.harness.recipes import named_systems
+from biomass_pl.training.callbacks.progress import FoldProgressBar
+from biomass_pl.training.task import Task
 
 DEFAULT_SEED = 42
 
-
 _PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 """Those in which labels keep their 32 bits."""
-
-_NOISE = (
-    "Does not validate against",
-    "Subtypes:",
-    "Errors:",
-    "Given value",
-    "- Expected a <class 'NoneType'>",
-    "- Expected a path but",
-    "- Does not validate against",
-)
-"""Lines of jsonargparse's messages that tell of its types, not of the mistake."""
-
-_REPHRASED = (
-    (r"the following arguments are required: (.+)", r"nothing says what \1 is; give a recipe: --config FILE"),
-    (r"Parser key \"([^\"]+)\":", r"\1:"),
-    (r"Problem with given class_path '(?:\w+\.)*(\w+)':", r"\1:"),
-    (r"Option '([^']+)' is not accepted", r"there is no setting '\1'"),
-    (r"Expected a dot import path string: (\S+)", r"there is no class '\1'"),
-    (r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.+)", r"expected one of \1, got '\2'"),
-    (r"Expected an? <class '(\w+)'>\. Got value: (.+)", r"expected \1, got '\2'"),
-)
 
 
 class RunCLI(LightningCLI):
@@ -58,13 +38,15 @@ class RunCLI(LightningCLI):
         ConfigError: A key, a value or a combination is wrong, or the accelerator is not there.
     """
 
-    model: BaseTask
+    model: Task
     datamodule: FoldDataModule
 
     def __init__(self, arguments: Sequence[str], *, command: str = "fit") -> None:
+        for system in named_systems(arguments):
+            system.imported()
         try:
             super().__init__(
-                model_class=BaseTask,
+                model_class=Task,
                 datamodule_class=FoldDataModule,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
@@ -81,11 +63,11 @@ class RunCLI(LightningCLI):
                 run=False,
             )
         except argparse.ArgumentError as error:
-            raise ConfigError(f"{_plain(str(error))}. See biomass {command} --help.") from error
+            raise ConfigError(f"{plain(str(error))}. See biomass {command} --help.") from error
         except MisconfigurationException as error:
             raise ConfigError(f"{error} Change the trainer.* settings.") from error
         except ValueError as error:
-            raise _constructor_error(error) from error
+            raise constructor_error(error) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what two sections must agree on."""
@@ -111,7 +93,7 @@ class RunCLI(LightningCLI):
                 "Use 32-true, 16-mixed or bf16-mixed."
             )
         defaults = {
-            "enable_progress_bar": sys.stdout.isatty(),
+            "enable_progress_bar": self.shows_progress(),
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,  # the data were checked as a whole
             "log_every_n_steps": 1,
@@ -124,40 +106,16 @@ class RunCLI(LightningCLI):
         callbacks = self.config_init["trainer"].get("callbacks") or []
         return list(callbacks) if isinstance(callbacks, list) else [callbacks]
 
+    def shows_progress(self) -> bool:
+        """Whether there is a progress bar: as the configuration says, else in a terminal."""
+        configured = self.config_init["trainer"].get("enable_progress_bar")
+        return sys.stdout.isatty() if configured is None else bool(configured)
+
+    def progress_bar(self, title: str) -> list[Callback]:
+        """Our own progress bar, where one is shown and the configuration has none."""
+        own = [callback for callback in self.configured_callbacks() if isinstance(callback, ProgressBar)]
+        return [FoldProgressBar(title=title)] if self.shows_progress() and not own else []
+
     def config_text(self) -> str:
         """What was used, as YAML that loads again."""
         return str(self.parser.dump(self.config, skip_none=False))
-
-
-def config_name(arguments: Sequence[str]) -> str:
-    """Stem of the last configuration file among arguments; `run` without one."""
-    names = [Path(value).stem for flag, value in pairwise(arguments) if flag == "--config"]
-    return names[-1] if names else "run"
-
-
-def _constructor_error(error: ValueError) -> BiomassError:
-    """What a class of the configuration refused, out of the wrapping that jsonargparse gives it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, BiomassError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return ConfigError(f"{_plain(str(error))}. Change the configuration.")
-
-
-def _plain(message: str) -> str:
-    """A message of jsonargparse in one line, without what only its programmer needs."""
-    given = re.search(r"Given value: (.+)", message)
-    if given:  # told once, below the types of a union
-        message = re.sub(
-            r"- (Expected a typing\.Literal.+)", lambda line: f"- {line[1]}. Got value: {given[1]}", message
-        )
-    kept = [
-        re.sub(r"^- ", "", line.strip())
-        for line in message.splitlines()
-        if line.strip() and not line.strip().startswith(_NOISE)
-    ]
-    text = " ".join(kept).rstrip(".")
-    for pattern, replacement in _REPHRASED:
-        text = re.sub(pattern, replacement, text)
-    return text

@@ -1,29 +1,32 @@
-"""`biomass predict`: held-out photos, the test table, or any photos, by the models of a run."""
+"""`biomass predict`: held-out items, the test table, or any files, by the models of a run."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import pandas as pd
-from lightning.pytorch import Trainer
-from rich.console import Console
 
+from biomass_pl.data.base import Source
 from biomass_pl.data.photos import find_photos
 from biomass_pl.data.splits import read_folds
-from biomass_pl.errors import ConfigError, RunError
+from biomass_pl.errors import ConfigError, DataError, RunError, listed
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.report import Report
-from biomass_pl.files import write_json, write_table
-from biomass_pl.harness.parser import RunCLI
-from biomass_pl.harness.processes import on_its_own
-from biomass_pl.pasture.postprocess import derive_dead
-from biomass_pl.runs import LOGS, Run, find_run
-from biomass_pl.training.callbacks.feature_bank import FeatureBankFill
-from biomass_pl.training.callbacks.oof import PredictionTable
+from biomass_pl.evaluation.report import MakesSubmission
+from biomass_pl.files import require_writable, write_table
+from biomass_pl.harness.out_of_fold import companion, read_predictions, report_out_of_fold
+from biomass_pl.harness.predictor import PredictCLI, fingerprint, predict_held_out, require_data
+from biomass_pl.harness.recipes import logs_folder, refuse_recipe
+from biomass_pl.runs import Run, find_run
+from biomass_pl.systems import PredictionStep, resolved, system_of
+from biomass_pl.terminal import say
 
 logger = logging.getLogger(__name__)
+
+_SAME_PREDICTIONS = ("--trainer.", "--data.num_workers", "--data.batch_size", "--data.prefetch_factor")
+"""Settings that change no prediction but in its last digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +36,13 @@ class PredictOptions:
     Args:
         run: Run folder; none takes the newest.
         folds: Folds whose models predict; none takes all finished ones.
-        split: Held-out photos (`oof`) or the test table (`test`).
+        split: Held-out items (`oof`) or the test table (`test`).
         images: Photos or folders to predict instead.
-        tta: Average each photo with its left-right and top-bottom flip.
-        derive_dead: Pasture: replace Dead by max(0, Total - GDM).
+        tta: Average each item over its views, such as the flips of a photo.
+        skip_broken: Leave out what cannot be read, with the reason in a column `error`.
+        steps: What is done to the predictions afterwards.
         out: The table to write; none chooses a name in the run folder.
+        trust: Classes of one's own that the run's configuration may name.
     """
 
     run: Path | None = None
@@ -45,66 +50,10 @@ class PredictOptions:
     split: Literal["oof", "test"] = "oof"
     images: list[Path] | None = None
     tta: bool = False
-    derive_dead: bool = False
+    skip_broken: bool = False
+    steps: Sequence[PredictionStep] = ()
     out: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """What a model says of photos.
-
-    Args:
-        table: A row per photo, with `<target>_pred`.
-        embeddings: Of the same photos in the same order, where asked for.
-    """
-
-    table: pd.DataFrame
-    embeddings: Embeddings | None = None
-
-
-class PredictCLI(RunCLI):
-    """Makes the objects that predict with one fold of a run.
-
-    Args:
-        run: The run.
-        fold: The fold.
-        overrides: Settings of Lightning's form that differ from the training's.
-        embeddings: Whether to collect the embeddings of the photos as well.
-    """
-
-    def __init__(self, run: Run, fold: int, overrides: Sequence[str] = (), *, embeddings: bool = False) -> None:
-        self.embeddings = embeddings
-        # The checkpoint holds the backbone: nothing is to be fetched for it.
-        own = ["--config", str(run.config(fold)), "--model.pretrained=false", "--model.backbone_weights=null"]
-        alone = ["--trainer.callbacks=null", "--trainer.devices=1", "--trainer.strategy=auto", "--trainer.num_nodes=1"]
-        with on_its_own():
-            super().__init__([*own, *alone, *overrides], command="predict")
-
-    def instantiate_trainer(self, **settings: Any) -> Trainer:
-        """A trainer that writes nothing and collects the predictions."""
-        self.collected = PredictionTable(id_column=self.datamodule.id_columns[0], embeddings=self.embeddings)
-        return super().instantiate_trainer(
-            callbacks=[*self.configured_callbacks(), FeatureBankFill(), self.collected],
-            logger=False,
-            enable_checkpointing=False,
-            **settings,
-        )
-
-    def predict(self, run: Run, fold: int) -> Predictions:
-        """Predicts what the data module selected, by the fold's best checkpoint."""
-        with on_its_own():
-            self.trainer.predict(
-                self.model,
-                self.datamodule,
-                ckpt_path=run.best_checkpoint(fold),
-                return_predictions=False,
-                weights_only=True,
-            )
-        table = self.model.report.rounded(self.collected.table())
-        if not self.embeddings:
-            return Predictions(table=table)
-        ids = table[self.datamodule.id_columns[0]]
-        return Predictions(table=table, embeddings=Embeddings(ids=ids, values=self.collected.embeddings()))
+    trust: Sequence[str] = ()
 
 
 def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
@@ -117,82 +66,24 @@ def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
     Raises:
         BiomassError: Something the user can mend; nothing was written.
     """
-    if "--config" in arguments:
-        raise ConfigError("biomass predict uses the run's own configuration. Leave --config out, or give --run.")
+    refuse_recipe(arguments, "predict")
     if options.images and options.split == "test":
         raise ConfigError("--images and --split test name different photos. Give one of them.")
-    run = find_run(Path(LOGS), options.run)
+    if options.skip_broken and not options.images:
+        raise ConfigError("--skip_broken leaves out photos given with --images. Leave it out, or give --images.")
+    if options.out is not None and options.out.suffix.lower() != ".csv":
+        raise ConfigError(f"--out {options.out} is to be a table. Give a name that ends in .csv.")
+    run = find_run(logs_folder(arguments), options.run)
     folds = finished_folds(run, options.folds)
     logger.info("Run folder: %s, folds %s", run.path, ", ".join(map(str, folds)))
+    command = _Command(run=run, folds=folds, options=options, overrides=arguments)
+    command.check()
     if options.images:
-        _predict_images(run, folds, options, arguments)
+        command.predict_images()
     elif options.split == "test":
-        _predict_test(run, folds, options, arguments)
+        command.predict_test()
     else:
-        _predict_out_of_fold(run, folds, options, arguments)
-
-
-def predict_held_out(
-    run: Run, fold: int, overrides: Sequence[str] = (), *, tta: bool = False, embeddings: bool = False
-) -> Predictions:
-    """Predicts the held-out photos of one fold.
-
-    Returns:
-        A row per photo: what names it, `fold`, metadata, targets and `<target>_pred`.
-    """
-    cli = PredictCLI(run, fold, overrides, embeddings=embeddings)
-    id_column, *others = cli.datamodule.id_columns
-    labels = cli.datamodule.labels()
-    folds = read_folds(run.folds_csv, cli.datamodule.photo_ids())
-    cli.datamodule.use_fold(fold, folds)
-    cli.datamodule.select("validation", flips=tta)
-    predictions = cli.predict(run, fold)
-    held_out = labels[labels[id_column].isin(folds.index[folds == fold])]
-    if sorted(predictions.table[id_column]) != sorted(held_out[id_column]):
-        msg = f"fold {fold} of {run.path} predicted {len(predictions.table)} photos for {len(held_out)} held out"
-        raise RuntimeError(msg)
-    table = held_out.merge(predictions.table, on=id_column, validate="one_to_one")
-    table.insert(1 + len(others), "fold", fold)
-    found = predictions.embeddings
-    return Predictions(table=table, embeddings=found and found.in_order(table[id_column]))
-
-
-def read_predictions(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
-    """Reads a table of predictions exactly: names stay text, numbers keep their last digit.
-
-    Raises:
-        RunError: There is no such table, or it cannot be read.
-    """
-    try:
-        return pd.read_csv(path, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
-    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        command = "biomass predict --split test" if path.name.startswith("test") else "biomass predict"
-        raise RunError(f"{path} is not there or damaged. Make it: {command} --run {path.parent}") from error
-
-
-def report_out_of_fold(origin: Path, report: Report, table: pd.DataFrame, path: Path) -> None:
-    """Writes the pooled table and its scores, and prints them.
-
-    Args:
-        origin: Folder of the run or stack that predicted, for the title.
-        report: How its predictions are scored.
-        table: Rows of all folds, as `predict_held_out` gives them.
-        path: Where the table goes; the scores go beside it.
-    """
-    scores = report.score(table)
-    metrics = beside(path, "metrics", ".json")
-    write_table(table, path)
-    write_json(scores, metrics)
-    report.draw(table, path.with_suffix(".png"))
-    console = Console()
-    console.print(report.render(scores, title=f"Out-of-fold scores of {origin}"))
-    console.print(f"{path}\n{path.with_suffix('.png')}\n{metrics}", soft_wrap=True, highlight=False)
-
-
-def beside(table: Path, what: str, suffix: str) -> Path:
-    """Where something goes that belongs to a table of predictions: `oof_metrics.json` to `oof_predictions.csv`."""
-    stem = table.stem.replace("predictions", what)
-    return table.with_name(f"{stem if stem != table.stem else f'{stem}_{what}'}{suffix}")
+        command.predict_out_of_fold()
 
 
 def finished_folds(run: Run, asked: list[int] | None = None) -> list[int]:
@@ -213,88 +104,172 @@ def finished_folds(run: Run, asked: list[int] | None = None) -> list[int]:
     return sorted(set(asked)) if asked else finished
 
 
-def _predict_out_of_fold(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
-    cli = PredictCLI(run, folds[0], overrides)
-    cli.datamodule.check()
-    _check(options, cli)
-    report = type(cli.model).report
-    parts = [predict_held_out(run, fold, overrides, tta=options.tta, embeddings=True) for fold in folds]
-    table = _finished(pd.concat([part.table for part in parts], ignore_index=True), report, options)
-    choices = ["tta"] * options.tta + ["derive_dead"] * options.derive_dead
-    if options.folds:
-        choices += ["folds", *map(str, folds)]
-    path = options.out or run.oof_predictions.with_stem("_".join([run.oof_predictions.stem, *choices]))
-    report_out_of_fold(run.path, report, table, path)
-    _write_embeddings(Embeddings.joined([part.embeddings for part in parts if part.embeddings]), path)
+@dataclass(frozen=True, kw_only=True)
+class _Mean:
+    """Mean predictions of all folds.
+
+    Args:
+        table: A row per item.
+        embeddings: Mean arrays of the same rows.
+        broken: Items that were left out, with the reason.
+        cli: The objects of the last fold.
+    """
+
+    table: pd.DataFrame
+    embeddings: Embeddings
+    broken: dict[str, str]
+    cli: PredictCLI
 
 
-def _predict_test(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
-    cli = PredictCLI(run, folds[0], overrides)
-    mean = _mean_of_folds(run, folds, options, overrides, embeddings=True)
-    submission = type(cli.model).report.submission(mean.table, cli.datamodule.root / "sample_submission.csv")
-    _write(submission, options.out or run.path / "submission.csv", photos=len(mean.table), folds=len(folds))
-    if options.out is not None:
-        predictions = beside(options.out, "predictions", ".csv")
-    elif folds != run.asked_folds() or options.tta or options.derive_dead:
-        return  # what stands for the run are plain predictions by all its folds
-    else:
-        predictions = run.test_predictions
-    write_table(mean.table, predictions)
-    if mean.embeddings is not None:
+@dataclass(frozen=True, kw_only=True)
+class _Command:
+    """One call of `biomass predict`.
+
+    Args:
+        run: The run.
+        folds: Folds to predict with.
+        options: The command's own options.
+        overrides: Settings that differ from the training's.
+    """
+
+    run: Run
+    folds: list[int]
+    options: PredictOptions
+    overrides: Sequence[str]
+
+    def check(self) -> None:
+        """Refuses, before anything is predicted, what the run's system does not know or what cannot be written.
+
+        Raises:
+            ConfigError: A step that is for other systems, or several views where there is one.
+        """
+        require_writable(self.options.out or self.run.path / "predictions.csv")
+        cli = self._predictor(self.folds[0])
+        names = [base.__name__ for base in (*type(cli.datamodule).__mro__, *type(cli.model).__mro__)]
+        system = next((found for found in map(system_of, names) if found is not None), None)
+        for step in self.options.steps:
+            if system is None or step not in system.prediction_steps:
+                raise ConfigError(f"--{step.name} is not for this run: it is to {step.help}. Leave it out.")
+        if self.options.tta and cli.datamodule.views == ("plain",):
+            raise ConfigError("--tta averages several views of an item; the data of this run have one. Leave it out.")
+
+    def predict_out_of_fold(self) -> None:
+        """Predicts held-out items, and scores them."""
+        cli = self._predictor(self.folds[0])
+        require_data(self.run, cli.datamodule)
+        cli.datamodule.check()
+        report, id_columns = type(cli.model).report, cli.datamodule.id_columns
+        path = self.options.out or self._own_name(self.run.oof_predictions, self._differences(cli))
+        parts = [
+            predict_held_out(
+                self.run, fold, self.overrides, flips=self.options.tta, arrays=True, trusted=self.options.trust
+            )[0]
+            for fold in self.folds
+        ]
+        table = report.rounded(self._stepped(pd.concat([part.table for part in parts], ignore_index=True)))
+        arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+        last = None
+        if path == self.run.oof_predictions and all(self.run.oof_last_csv(fold).is_file() for fold in self.folds):
+            last = pd.concat([read_predictions(self.run.oof_last_csv(fold), id_columns) for fold in self.folds])
+        report_out_of_fold(self.run.path, report, table, path, arrays=arrays, last=last)
+        _write_embeddings(Embeddings(ids=table[id_columns[0]], arrays=arrays), path)
+
+    def predict_test(self) -> None:
+        """Predicts the test table by the mean of the folds, and makes a submission where the system has one."""
+        mean = self._mean_of_folds("test")
+        report, root = type(mean.cli.model).report, mean.cli.datamodule.root
+        differences = self._differences(mean.cli)
+        predictions = self._own_name(self.run.test_predictions, differences)
+        if self.options.out is not None:
+            predictions = companion(self.options.out, "predictions", ".csv")
+        if isinstance(report, MakesSubmission):
+            submission = report.submission(mean.table, root / "sample_submission.csv")
+            path = self.options.out or self._own_name(self.run.path / "submission.csv", differences)
+            self._write(submission, path, len(mean.table))
+        write_table(mean.table, predictions)
         _write_embeddings(mean.embeddings, predictions)
 
+    def predict_images(self) -> None:
+        """Predicts any photos by the mean of the folds."""
+        mean = self._mean_of_folds("files", find_photos(self.options.images or []))
+        table = mean.table
+        if self.options.skip_broken:
+            id_column = mean.cli.datamodule.id_columns[0]
+            broken = pd.DataFrame({id_column: list(mean.broken), "error": list(mean.broken.values())})
+            table = pd.concat([table.assign(error=""), broken], ignore_index=True)
+        self._write(table, self.options.out or self.run.path / "image_predictions.csv", len(mean.table))
 
-def _predict_images(run: Run, folds: list[int], options: PredictOptions, overrides: Sequence[str]) -> None:
-    mean = _mean_of_folds(run, folds, options, overrides, images=find_photos(options.images or []))
-    _write(mean.table, options.out or run.path / "image_predictions.csv", photos=len(mean.table), folds=len(folds))
+    def _predictor(self, fold: int, *, arrays: bool = False) -> PredictCLI:
+        return PredictCLI(self.run, fold, self.overrides, arrays=arrays, trusted=self.options.trust)
 
+    def _mean_of_folds(self, source: Source, files: Sequence[Path] = ()) -> _Mean:
+        """Mean predictions of unlabelled items.
 
-def _mean_of_folds(
-    run: Run,
-    folds: list[int],
-    options: PredictOptions,
-    overrides: Sequence[str],
-    *,
-    images: Sequence[Path] = (),
-    embeddings: bool = False,
-) -> Predictions:
-    """Mean predictions of unlabelled photos, the test table's without `images`.
+        Each fold has a network of its own: the mean of their arrays is only about where each would put an item.
+        """
+        parts, broken = [], {}
+        for fold in self.folds:
+            cli = self._predictor(fold, arrays=True)
+            data = cli.datamodule
+            if source == "test":
+                require_data(self.run, data)
+            data.select(source, files=files, views=data.views if self.options.tta else ("plain",))
+            if fold == self.folds[0]:
+                broken = data.broken_items()
+                self._tell_of(broken, len(files))
+            data.leave_out(broken)
+            parts.append(cli.predict())
+        id_column = data.id_columns[0]
+        numbers = pd.concat([part.table for part in parts]).groupby(id_column, sort=False)
+        mean = numbers.mean().reset_index()
+        table = cli.model.report.rounded(self._stepped(mean))
+        embeddings = [Embeddings(ids=part.table[id_column], arrays=part.arrays) for part in parts]
+        return _Mean(table=table, embeddings=Embeddings.mean(embeddings), broken=broken, cli=cli)
 
-    Each fold has a backbone of its own: the mean of their embeddings is only about where each would put a photo.
-    """
-    parts = []
-    for fold in folds:
-        cli = PredictCLI(run, fold, overrides, embeddings=embeddings)
-        cli.datamodule.select("images" if images else "test", images=images, flips=options.tta)
-        if fold == folds[0]:
-            _check(options, cli)
-            cli.datamodule.check_selected()
-        parts.append(cli.predict(run, fold))
-    id_column = cli.datamodule.id_columns[0]
-    mean = pd.concat([part.table for part in parts]).groupby(id_column, sort=False).mean().reset_index()
-    found = [part.embeddings for part in parts if part.embeddings]
-    return Predictions(
-        table=_finished(mean, type(cli.model).report, options), embeddings=Embeddings.mean(found) if found else None
-    )
+    def _tell_of(self, broken: dict[str, str], count: int) -> None:
+        """Refuses items that cannot be read, or warns of those that are left out."""
+        if not broken:
+            return
+        problems = [f"{name}: {reason}" for name, reason in broken.items()]
+        if not self.options.skip_broken:
+            remedy = "replace them, or leave them out with --skip_broken" if self.options.images else "replace them"
+            raise DataError(f"{len(broken)} photo(s) cannot be used; {remedy}:\n{listed(problems, 50)}")
+        if len(broken) == count:
+            raise DataError(f"None of the {count} photo(s) can be used:\n{listed(problems)}")
+        logger.warning("%d of %d photo(s) cannot be used and are left out:\n%s", len(broken), count, listed(problems))
 
+    def _stepped(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Applies what is done to predictions after the network."""
+        for step in self.options.steps:
+            table = resolved(step.apply)(table)
+        return table
 
-def _check(options: PredictOptions, cli: PredictCLI) -> None:
-    """Refuses, before anything is predicted, what the task does not know."""
-    if options.derive_dead and "Dry_Dead_g" not in cli.model.targets:
-        raise ConfigError("--derive_dead is for runs that predict grams of pasture. Leave it out.")
+    def _differences(self, cli: PredictCLI) -> list[str]:
+        """What tells these predictions from the run's own, which others rely on; empty for those."""
+        found = ["tta"] * self.options.tta + [step.name for step in self.options.steps]
+        if self.folds != self.run.asked_folds() and (self.options.folds or self.options.split == "test"):
+            found += ["folds", *map(str, self.folds)]
+        settings = [argument for argument in self.overrides if argument.startswith("-")]
+        changes = [setting for setting in settings if not setting.startswith(_SAME_PREDICTIONS)]
+        moved = self.options.split == "oof" and all(change.startswith("--data.root") for change in changes)
+        if changes and not (moved and self._has_the_data_of_the_run(cli)):
+            found.append("changed")
+        return found
 
+    def _has_the_data_of_the_run(self, cli: PredictCLI) -> bool:
+        """Whether another data folder holds what the run was trained on, to the last byte."""
+        data = cli.datamodule
+        return fingerprint(data, read_folds(self.run.folds_csv, data.names())) == self.run.record()["data"]
 
-def _finished(table: pd.DataFrame, report: Report, options: PredictOptions) -> pd.DataFrame:
-    """Applies what is done to predictions after the network."""
-    return report.rounded(derive_dead(table) if options.derive_dead else table)
+    def _own_name(self, path: Path, differences: Sequence[str]) -> Path:
+        return path.with_stem("_".join([path.stem, *differences]))
 
-
-def _write(table: pd.DataFrame, path: Path, *, photos: int, folds: int) -> None:
-    write_table(table, path)
-    Console().print(f"{photos} photo(s), mean of {folds} fold(s): {path}", soft_wrap=True, highlight=False)
+    def _write(self, table: pd.DataFrame, path: Path, photos: int) -> None:
+        write_table(table, path)
+        say(f"{photos} photo(s), mean of {len(self.folds)} fold(s): {path}")
 
 
 def _write_embeddings(embeddings: Embeddings, predictions: Path) -> None:
-    path = beside(predictions, "embeddings", ".npz")
+    path = companion(predictions, "embeddings", ".npz")
     embeddings.write(path)
-    Console().print(str(path), soft_wrap=True, highlight=False)
+    say(str(path))

@@ -15,9 +15,12 @@ from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_importance
 from biomass_pl.evaluation.stacking import StackConfig, StackResult, image_score_features, stack
 from biomass_pl.files import write_table
-from biomass_pl.harness.predict import PredictCLI, beside, finished_folds, read_predictions, report_out_of_fold
-from biomass_pl.runs import LOGS, Run, find_run
-from biomass_pl.training.task import BaseTask
+from biomass_pl.evaluation.report import MakesSubmission, Report, StackColumns
+from biomass_pl.harness.out_of_fold import companion, read_predictions, report_out_of_fold
+from biomass_pl.harness.predict import finished_folds
+from biomass_pl.harness.predictor import PredictCLI, require_data
+from biomass_pl.harness.recipes import logs_folder, refuse_recipe
+from biomass_pl.runs import Run, find_run
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +36,14 @@ class StackOptions(StackConfig):
         features: What is learned from; none takes the tables, where they tell something, and the predictions.
         columns: Columns of the tables; none takes all that are in both.
         out: Folder for the results; none takes `stack_<features>` in the run folder.
+        trust: Classes of one's own that the run's configuration may name.
     """
 
     run: Path | None = None
     features: list[Source] | None = None
     columns: list[str] | None = None
     out: Path | None = None
+    trust: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +71,22 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
     Raises:
         BiomassError: Something the user can mend; nothing was written.
     """
-    run = find_run(Path(LOGS), options.run)
-    if {"--config", "-c"} & set(overrides):
-        raise ConfigError("biomass stack uses the run's own configuration. Leave --config out, or give --run.")
+    refuse_recipe(overrides, "stack")
+    run = find_run(logs_folder(overrides), options.run)
     if options.out is not None and options.out.resolve() == run.path.resolve():
         raise ConfigError(f"--out {options.out} holds the run's own predictions. Name another folder.")
     # Nothing here needs the device that the run was trained on.
     cli = PredictCLI(
-        run, finished_folds(run)[0], ["--trainer.accelerator=cpu", "--trainer.precision=32-true", *overrides]
+        run,
+        finished_folds(run)[0],
+        ["--trainer.accelerator=cpu", "--trainer.precision=32-true", *overrides],
+        trusted=options.trust,
     )
-    task, data = type(cli.model), cli.datamodule
+    report, data = type(cli.model).report, cli.datamodule
+    columns = report.stacking
+    if columns is None:
+        raise ConfigError(f"Runs of {type(cli.model).__name__} cannot be stacked: they predict no numbers to learn.")
+    require_data(run, data)
     table = read_predictions(run.oof_predictions, data.id_columns)
     if options.columns is not None and options.features is not None and "tabular" not in options.features:
         raise ConfigError("--columns chooses columns of tables. Add tabular to --features, or leave it out.")
@@ -83,23 +94,23 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
     if tables is None and options.columns is not None:
         raise ConfigError("--columns chooses columns of tables, which these data do not have. Leave it out.")
     features = options.features or (["predictions"] if tables is None else ["tabular", "predictions"])
-    labelled = _inputs(run.oof_predictions, table, features, tables, task, data)
+    labelled = _inputs(run.oof_predictions, table, features, tables, columns, data)
     test = None
     if tables is None or tables.test is not None:
-        test = _test_inputs(run, features, tables, task, data)
+        test = _test_inputs(run, features, tables, columns, data)
     logger.info("Learning from %s: %s", run.path, " and ".join(features))
     result = stack(
         features=labelled.features,
         embeddings=labelled.embeddings,
-        targets=table[list(task.targets)],
+        targets=table[list(columns.truth)],
         folds=table["fold"].to_numpy(),
-        kind=task.kind,
+        kind=columns.kind,
         config=options,
         test_features=test.features if test else None,
         test_embeddings=test.embeddings if test else None,
     )
     folder = options.out or run.path / f"stack_{'_'.join(features)}"
-    _write(folder, run, table, result, task, data, test)
+    _write(folder, run, table, result, report, columns, data, test)
 
 
 def _inputs(
@@ -107,7 +118,7 @@ def _inputs(
     table: pd.DataFrame,
     features: Sequence[Source],
     tables: TableFeatures | None,
-    task: type[BaseTask],
+    columns: StackColumns,
     data: FoldDataModule,
     *,
     test: bool = False,
@@ -115,7 +126,7 @@ def _inputs(
     """What is learned from, in the order of a table of predictions."""
     names = table[data.id_columns[0]]
     groups = None
-    columns = [pd.DataFrame(index=range(len(table)))]
+    parts = [pd.DataFrame(index=range(len(table)))]
     if tables is not None:
         members = tables.groups[test]
         unknown = names if members is None else names[~names.isin(members.index)]
@@ -129,25 +140,25 @@ def _inputs(
         if tables is None:
             raise ConfigError("These data have no tables to learn from. Leave 'tabular' out of --features.")
         found = tables.test if test and tables.test is not None else tables.labelled
-        columns.append(found.loc[names].reset_index(drop=True))
+        parts.append(found.loc[names].reset_index(drop=True))
     if "predictions" in features:
-        scores = table[[f"{target}_pred" for target in task.targets]].reset_index(drop=True)
-        columns.append(image_score_features(scores, groups, kind=task.kind))
+        scores = table[list(columns.predicted)].reset_index(drop=True)
+        parts.append(image_score_features(scores, groups, kind=columns.kind))
     embeddings = None
     if "embeddings" in features:
-        path = beside(predictions, "embeddings", ".npz")
+        path = companion(predictions, "embeddings", ".npz")
         if not path.is_file():
             split = " --split test" if test else ""
             raise RunError(f"{path} does not exist. Make it first: biomass predict{split} --run {predictions.parent}")
-        embeddings = Embeddings.read(path).in_order(names).values
-    return _Inputs(names=names, features=pd.concat(columns, axis=1), embeddings=embeddings)
+        embeddings = Embeddings.read(path).in_order(names).matrix()
+    return _Inputs(names=names, features=pd.concat(parts, axis=1), embeddings=embeddings)
 
 
 def _test_inputs(
     run: Run,
     features: Sequence[Source],
     tables: TableFeatures | None,
-    task: type[BaseTask],
+    columns: StackColumns,
     data: FoldDataModule,
 ) -> _Inputs | None:
     """The same for the test photos; none where they were not predicted, although that is learned from."""
@@ -162,7 +173,7 @@ def _test_inputs(
             run.path,
         )
         return None
-    return _inputs(run.test_predictions, table, features, tables, task, data, test=True)
+    return _inputs(run.test_predictions, table, features, tables, columns, data, test=True)
 
 
 def _write(
@@ -170,24 +181,27 @@ def _write(
     run: Run,
     table: pd.DataFrame,
     result: StackResult,
-    task: type[BaseTask],
+    report: Report,
+    columns: StackColumns,
     data: FoldDataModule,
     test: _Inputs | None,
 ) -> None:
-    columns = [f"{target}_pred" for target in task.targets]
-    predicted = table.assign(**dict(zip(columns, result.predictions.T, strict=True)))
+    predicted = table.assign(**dict(zip(columns.predicted, result.predictions.T, strict=True)))
     tested = None
     if test is not None and result.test_predictions is not None:
-        rows = pd.DataFrame(result.test_predictions, columns=columns)
+        rows = pd.DataFrame(result.test_predictions, columns=list(columns.predicted))
         rows.insert(0, data.id_columns[0], test.names.to_numpy())
-        predictions = task.report.rounded(rows)
+        predictions = report.rounded(rows)
         # Checked against the competition's sample before anything is written.
-        tested = predictions, task.report.submission(predictions, data.root / "sample_submission.csv")
+        sample = data.root / "sample_submission.csv"
+        submission = report.submission(predictions, sample) if isinstance(report, MakesSubmission) else None
+        tested = predictions, submission
     write_table(result.importance, folder / "importance.csv")
     draw_importance(result.importance, folder / "importance.png")
-    report_out_of_fold(folder, task.report, task.report.rounded(predicted), folder / run.oof_predictions.name)
+    report_out_of_fold(folder, report, report.rounded(predicted), folder / run.oof_predictions.name)
     if tested is not None:
         predictions, submission = tested
         write_table(predictions, folder / run.test_predictions.name)
-        write_table(submission, folder / "submission.csv")
-        logger.info("Test photos: %s", folder / "submission.csv")
+        if submission is not None:
+            write_table(submission, folder / "submission.csv")
+        logger.info("Test photos: %s", folder)

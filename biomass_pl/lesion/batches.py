@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from biomass_pl.data.base import Draw
+from biomass_pl.data.sampling import EpochOrder
 
 
 def malignant_in_batch(batch_size: int, positive_ratio: float) -> int:
@@ -10,7 +10,7 @@ def malignant_in_batch(batch_size: int, positive_ratio: float) -> int:
     return int(batch_size * positive_ratio + 1e-9)
 
 
-def balanced_batches(targets: np.ndarray, batch_size: int, positive_ratio: float) -> Draw:
+def balanced_batches(targets: np.ndarray, batch_size: int, positive_ratio: float) -> EpochOrder:
     """Batches with a fixed number of malignant lesions, each of which is seen at most once per epoch.
 
     The benign ones are drawn anew; they repeat only where there are too few of them.
@@ -29,10 +29,10 @@ def balanced_batches(targets: np.ndarray, batch_size: int, positive_ratio: float
         negatives = np.resize(rng.permutation(benign), (batches, batch_size - in_batch))
         return np.asarray(rng.permuted(np.hstack([positives, negatives]), axis=1).ravel())
 
-    return Draw(items=draw, together=batch_size)
+    return EpochOrder(indices=draw, block_size=batch_size)
 
 
-def resampled_negatives(targets: np.ndarray, neg_pos_ratio: float) -> Draw:
+def resampled_negatives(targets: np.ndarray, neg_pos_ratio: float) -> EpochOrder:
     """All malignant lesions, and so many benign ones for each, drawn anew every epoch.
 
     Args:
@@ -45,4 +45,4 @@ def resampled_negatives(targets: np.ndarray, neg_pos_ratio: float) -> Draw:
     def draw(rng: np.random.Generator) -> np.ndarray:
         return rng.permutation(np.concatenate([malignant, rng.choice(benign, drawn, replace=False)]))
 
-    return Draw(items=draw)
+    return EpochOrder(indices=draw)

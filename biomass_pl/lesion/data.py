@@ -1,23 +1,25 @@
 """Photos of skin lesions, one fold at a time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import albumentations as A  # noqa: N812
 import numpy as np
 import pandas as pd
 from torch.utils.data import DataLoader
 
-from biomass_pl.data.base import Draw, FoldDataModule, Split, TableFeatures, require_at_least, shuffled
+from biomass_pl.data.augmentation import FLIPS, View
+from biomass_pl.data.base import FoldDataModule, Source, TableFeatures, require_at_least
+from biomass_pl.data.sampling import EpochOrder, shuffled
 from biomass_pl.data.splits import read_folds, split_folds
 from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.lesion.batches import balanced_batches, malignant_in_batch, resampled_negatives
 from biomass_pl.lesion.dataset import LesionDataset
 from biomass_pl.lesion.features import CATEGORY_COLUMNS, NUMERIC_COLUMNS, lesion_features
-from biomass_pl.lesion.photos import PhotoFiles, PhotoStore, check_store, open_photos
+from biomass_pl.lesion.photos import PhotoFiles, PhotoStore, broken_in, check_store, contents_of, open_photos
 from biomass_pl.lesion.tables import (
     TARGET,
     columns_of,
@@ -26,7 +28,22 @@ from biomass_pl.lesion.tables import (
     read_metadata,
     require_one_fold_per_patient,
 )
-from biomass_pl.lesion.transforms import Augmentation, decode_size, plain_changes, training_changes
+from biomass_pl.lesion.transforms import Augmentation, Changes, decode_size, plain_changes, training_changes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Lesions:
+    """What a dataset reads.
+
+    Args:
+        photos: Where the photos lie.
+        names: The lesions.
+        targets: 0 or 1 of each; none where unknown.
+    """
+
+    photos: PhotoStore
+    names: list[str]
+    targets: np.ndarray | None
 
 
 class LesionDataModule(FoldDataModule):
@@ -53,6 +70,8 @@ class LesionDataModule(FoldDataModule):
     """
 
     id_columns: ClassVar[tuple[str, ...]] = ("isic_id", "patient_id")
+    views: ClassVar[tuple[View, ...]] = FLIPS
+    tile_size: int
 
     def __init__(
         self,
@@ -90,8 +109,8 @@ class LesionDataModule(FoldDataModule):
         self.augmentation: Augmentation = augmentation
         self.positive_ratio = positive_ratio
         self.neg_pos_ratio = neg_pos_ratio
-        self._selected: tuple[PhotoStore, list[str], np.ndarray | None] = (PhotoFiles(), [], None)
-        self._flips = False
+        self._selected = _Lesions(photos=PhotoFiles(), names=[], targets=None)
+        self._views: Sequence[View] = ("plain",)
 
     @cached_property
     def _lesions(self) -> pd.DataFrame:
@@ -118,7 +137,7 @@ class LesionDataModule(FoldDataModule):
         drawn = np.random.default_rng(self.seed).choice(benign, self.sample_size - len(malignant), replace=False)
         return lesions.iloc[np.sort(np.concatenate([malignant, drawn]))].reset_index(drop=True)
 
-    def labels(self) -> pd.DataFrame:
+    def items(self) -> pd.DataFrame:
         """The lesions in use: `isic_id`, `patient_id`, `target`."""
         return self._used
 
@@ -152,21 +171,25 @@ class LesionDataModule(FoldDataModule):
         names = self._used["isic_id"].tolist()  # a folder without metadata is told first
         check_store(self._photos, names)
 
-    def check_fold(self) -> None:
+    def contents(self) -> Mapping[str, str]:
+        """Hashes of the photos in use."""
+        return contents_of(self._photos, self._used["isic_id"].tolist())
+
+    def check_split(self) -> None:
         """Refuses folds without malignant or benign lesions, and batches that want more than there are.
 
         Raises:
             ConfigError: A setting asks for more than the training photos of the fold.
             FoldError: A class is missing, among the training photos or those held out.
         """
-        super().check_fold()
+        super().check_split()
         held_out = self._held_out()
         for name, rows in (("holds out", held_out), ("trains on", ~held_out)):
             for target, kind in ((1, "malignant"), (0, "benign")):
                 if not (self._used.loc[rows, TARGET] == target).any():
                     raise FoldError(
-                        f"Fold {self.fold} {name} no {kind} lesion; the score needs both kinds. Lower data.num_folds, "
-                        "or give folds that spread them as data.fold_csv."
+                        f"Fold {self.split.fold} {name} no {kind} lesion; the score needs both kinds. "
+                        "Lower data.num_folds, or give folds that spread them as data.fold_csv."
                     )
         malignant = int((self._used.loc[~held_out, TARGET] == 1).sum())
         if self.positive_ratio is None:
@@ -175,8 +198,8 @@ class LesionDataModule(FoldDataModule):
         if not 1 <= wanted <= malignant:
             raise ConfigError(
                 f"data.positive_ratio {self.positive_ratio} puts {wanted} malignant and {self.batch_size - wanted} "
-                f"benign lesions into a batch of {self.batch_size}; fold {self.fold} trains on {malignant} malignant "
-                "ones. Change data.batch_size or data.positive_ratio so that a batch has both, and no more."
+                f"benign lesions into a batch of {self.batch_size}; fold {self.split.fold} trains on {malignant} "
+                "malignant ones. Change data.batch_size or data.positive_ratio so that a batch has both, and no more."
             )
 
     def table_features(self, columns: Sequence[str] | None) -> TableFeatures:
@@ -198,70 +221,70 @@ class LesionDataModule(FoldDataModule):
         test, test_patients = parts.get("test", (None, None))
         return TableFeatures(labelled=labelled.loc[names], test=test, groups=(patients.loc[names], test_patients))
 
-    def select(self, split: Split, *, images: Sequence[Path] = (), flips: bool = False) -> None:
+    def select(self, source: Source, *, files: Sequence[Path] = (), views: Sequence[View] = ("plain",)) -> None:
         """Chooses what `predict_dataloader` yields; see the base class.
 
         Raises:
             DataError: The test metadata or photos cannot be used.
         """
-        self._flips = flips
-        if split == "validation":
-            held_out = self._used[self._held_out()]
-            self._selected = self._photos, held_out["isic_id"].tolist(), held_out[TARGET].to_numpy()
-        elif split == "test":
-            lesions = read_lesions(self.root, "test")
-            self._selected = open_photos(self.root, "test"), lesions["isic_id"].tolist(), None
+        self._views = tuple(views)
+        if source == "held_out":
+            self._selected = self._labelled(held_out=True)
+        elif source == "test":
+            names = read_lesions(self.root, "test")["isic_id"].tolist()
+            self._selected = _Lesions(photos=open_photos(self.root, "test"), names=names, targets=None)
         else:
-            self._selected = PhotoFiles(), [str(path) for path in images], None
+            self._selected = _Lesions(photos=PhotoFiles(), names=[str(path) for path in files], targets=None)
 
-    def check_selected(self) -> None:
-        """Decodes every selected photo once.
+    def broken_items(self) -> dict[str, str]:
+        """Decodes every selected photo once; those that cannot be read, each with the reason."""
+        photos, names = self._selected.photos, self._selected.names
+        missing = dict.fromkeys(photos.missing(names), "there is no such photo")
+        return missing | broken_in(photos, [name for name in names if name not in missing])
 
-        Raises:
-            DataError: Photos cannot be used; lists them.
-        """
-        photos, names, _ = self._selected
-        check_store(photos, names)
+    def leave_out(self, names: Collection[str]) -> None:
+        """Takes photos out of what was selected."""
+        kept = [position for position, name in enumerate(self._selected.names) if name not in names]
+        targets = None if self._selected.targets is None else self._selected.targets[kept]
+        self._selected = replace(
+            self._selected, names=[self._selected.names[position] for position in kept], targets=targets
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training photos of the fold, changed at random, drawn anew every epoch."""
-        rows = self._used[~self._held_out()]
-        targets = rows[TARGET].to_numpy()
-        dataset = self._dataset(
-            (self._photos, rows["isic_id"].tolist(), targets), training_changes(self.tile_size, self.augmentation)
-        )
-        return self.loader(dataset, len(dataset), draw=self._draw(targets))
+        lesions = self._labelled(held_out=False)
+        dataset = self._dataset(lesions, training_changes(self.tile_size, self.augmentation))
+        return self.loader(dataset, len(dataset), order=self._order(lesions))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out photos of the fold, as they are."""
-        rows = self._used[self._held_out()]
-        dataset = self._dataset((self._photos, rows["isic_id"].tolist(), rows[TARGET].to_numpy()))
+        dataset = self._dataset(self._labelled(held_out=True))
         return self.loader(dataset, len(dataset))
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """What `select` chose."""
-        dataset = self._dataset(self._selected, flips=self._flips)
+        dataset = self._dataset(self._selected, views=self._views)
         return self.loader(dataset, len(dataset), shared=False)
 
     def _dataset(
-        self,
-        photos: tuple[PhotoStore, list[str], np.ndarray | None],
-        changes: A.Compose | None = None,
-        *,
-        flips: bool = False,
+        self, lesions: _Lesions, changes: Changes | None = None, *, views: Sequence[View] = ("plain",)
     ) -> LesionDataset:
-        store, names, targets = photos
         return LesionDataset(
-            photos=store,
-            names=names,
-            targets=targets,
+            photos=lesions.photos,
+            names=lesions.names,
+            targets=lesions.targets,
             changes=changes or plain_changes(self.tile_size),
             at_least=decode_size(self.tile_size, self.augmentation),
             seed=self.seed,
-            flips=flips,
+            views=views,
         )
 
-    def _draw(self, targets: np.ndarray) -> Draw:
+    def _labelled(self, *, held_out: bool) -> _Lesions:
+        rows = self._used[self._held_out() == held_out]
+        return _Lesions(photos=self._photos, names=rows["isic_id"].tolist(), targets=rows[TARGET].to_numpy())
+
+    def _order(self, lesions: _Lesions) -> EpochOrder:
+        targets = np.asarray(lesions.targets)
         if self.positive_ratio is not None:
             return balanced_batches(targets, self.batch_size, self.positive_ratio)
         if self.neg_pos_ratio is not None:
@@ -269,7 +292,7 @@ class LesionDataModule(FoldDataModule):
         return shuffled(len(targets))
 
     def _held_out(self) -> np.ndarray:
-        return np.asarray(self.folds.loc[self._used["isic_id"]] == self.fold)
+        return self.split.held_out(self._used["isic_id"])
 
     def _usable_columns(self, *, tested: bool) -> list[str]:
         present = set(columns_of(self.root, "train"))

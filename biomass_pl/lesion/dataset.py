@@ -1,19 +1,15 @@
 """Single photos of lesions as items of a dataset."""
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import albumentations as A  # noqa: N812
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from biomass_pl.data.augmentation import View, as_view, item_generator
 from biomass_pl.lesion.photos import PhotoStore
-from biomass_pl.lesion.transforms import change
-
-_FLIP_AXES = (None, 1, 0)
-"""Test-time views of (height, width, channel) arrays: as they are, flipped left-right, flipped top-bottom."""
+from biomass_pl.lesion.transforms import Changes, change
 
 
 class LesionDataset(Dataset[dict[str, Any]]):
@@ -26,7 +22,7 @@ class LesionDataset(Dataset[dict[str, Any]]):
         changes: Makes the picture from a decoded photo.
         at_least: Height and width of a decoded photo that suffice.
         seed: Seed of the random changes.
-        flips: Yield each photo three times: as it is, flipped left-right, flipped top-bottom.
+        views: How each photo is shown, one after another.
     """
 
     def __init__(
@@ -35,10 +31,10 @@ class LesionDataset(Dataset[dict[str, Any]]):
         photos: PhotoStore,
         names: Sequence[str],
         targets: np.ndarray | None,
-        changes: A.Compose,
+        changes: Changes,
         at_least: tuple[int, int],
         seed: int,
-        flips: bool = False,
+        views: Sequence[View] = ("plain",),
     ) -> None:
         self.photos = photos
         # Arrays of text and numbers: lists of Python objects would be copied into every worker, page by page.
@@ -47,19 +43,18 @@ class LesionDataset(Dataset[dict[str, Any]]):
         self.changes = changes
         self.at_least = at_least
         self.seed = seed
-        self.flip_axes = _FLIP_AXES if flips else _FLIP_AXES[:1]
+        self.views = tuple(views)
 
     def __len__(self) -> int:
-        return len(self.names) * len(self.flip_axes)
+        return len(self.names) * len(self.views)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """The item for (index, epoch): `id`, `tiles` uint8 (3, S, S), and `target` where it is known."""
         index, epoch = key
-        position, flip = divmod(index, len(self.flip_axes))
+        position, view = divmod(index, len(self.views))
         name = str(self.names[position])
-        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(name.encode())])
+        rng = item_generator(self.seed, epoch, name)
         picture = change(self.changes, self.photos.read(name, at_least=self.at_least), rng)
-        axis = self.flip_axes[flip]
-        flipped = picture if axis is None else np.flip(picture, axis)
-        item = {"id": name, "tiles": torch.from_numpy(np.ascontiguousarray(flipped.transpose(2, 0, 1)))}
+        shown = as_view(picture, self.views[view]).transpose(2, 0, 1)
+        item = {"id": name, "tiles": torch.from_numpy(np.ascontiguousarray(shown))}
         return item if self.targets is None else {**item, "target": self.targets[position]}

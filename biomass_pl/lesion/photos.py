@@ -1,5 +1,6 @@
 """Where the photos of lesions lie: an HDF5 file of JPEG bytes, or a folder of JPEG files."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from biomass_pl.data.photos import decode_photo, found_problems, read_photo
+from biomass_pl.data.photos import decode_photo, photo_bytes, problems_of, read_photo
 from biomass_pl.errors import DataError, listed
 
 
@@ -18,6 +19,13 @@ class PhotoStore(Protocol):
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """The names that have no photo."""
+
+    def content(self, name: str) -> bytes:
+        """Bytes of a photo's file.
+
+        Raises:
+            DataError: There is none, or it cannot be read.
+        """
 
     def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Decodes a photo to RGB, uint8 (height, width, 3), at a size that suffices.
@@ -46,13 +54,16 @@ class Hdf5Photos:
         present = set(self._opened().keys())
         return [name for name in names if name not in present]
 
-    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
-        """Decodes a photo; see `PhotoStore`."""
+    def content(self, name: str) -> bytes:
+        """Bytes of a photo; see `PhotoStore`."""
         try:
-            content = np.asarray(self._opened()[name][()]).tobytes()
+            return np.asarray(self._opened()[name][()]).tobytes()
         except (KeyError, TypeError, OSError) as error:
             raise DataError(f"{self.path} has no photo {name} that can be read ({error}). Restore the file.") from error
-        return decode_photo(content, f"{name} in {self.path}", at_least=at_least)
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo; see `PhotoStore`."""
+        return decode_photo(self.content(name), f"{name} in {self.path}", at_least=at_least)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_process": -1}
@@ -82,6 +93,10 @@ class FolderPhotos:
         present = {file.name for file in self.folder.iterdir()}
         return [name for name in names if f"{name}.jpg" not in present]
 
+    def content(self, name: str) -> bytes:
+        """Bytes of a photo; see `PhotoStore`."""
+        return photo_bytes(self.folder / f"{name}.jpg")
+
     def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Decodes a photo; see `PhotoStore`."""
         return read_photo(self.folder / f"{name}.jpg", at_least=at_least)
@@ -94,6 +109,10 @@ class PhotoFiles:
     def missing(self, names: Sequence[str]) -> list[str]:
         """The paths that do not exist."""
         return [name for name in names if not Path(name).exists()]
+
+    def content(self, name: str) -> bytes:
+        """Bytes of a photo; see `PhotoStore`."""
+        return photo_bytes(Path(name))
 
     def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Decodes a photo; see `PhotoStore`."""
@@ -135,6 +154,17 @@ def check_store(store: PhotoStore, names: Sequence[str]) -> None:
             f"{len(missing)} of {len(names)} photos are missing; add them, or leave out what names them:\n"
             f"{listed(missing)}"
         )
+    problems = list(broken_in(store, names).values())
+    if problems:
+        raise DataError(f"{len(problems)} photo(s) cannot be used:\n{listed(problems)}")
+
+
+def broken_in(store: PhotoStore, names: Sequence[str]) -> dict[str, str]:
+    """Decodes every photo once.
+
+    Returns:
+        Why a photo cannot be read, for each that cannot.
+    """
 
     def problem(name: str) -> str | None:
         try:
@@ -144,6 +174,9 @@ def check_store(store: PhotoStore, names: Sequence[str]) -> None:
             return str(error)
         return None
 
-    problems = found_problems(names, problem)
-    if problems:
-        raise DataError(f"{len(problems)} photo(s) cannot be used:\n{listed(problems)}")
+    return problems_of(names, problem)
+
+
+def contents_of(store: PhotoStore, names: Sequence[str]) -> dict[str, str]:
+    """A hash of each photo's bytes."""
+    return {name: hashlib.sha256(store.content(name)).hexdigest() for name in names}

@@ -1,5 +1,6 @@
 """Training of the lesion classifier."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from biomass_pl.lesion.losses import BinaryLoss, FocalLoss
 from biomass_pl.lesion.partial_auc import lesion_scores
 from biomass_pl.lesion.report import LesionReport
 from biomass_pl.training.backbone import Backbone
-from biomass_pl.training.task import BaseTask, StepOutput
+from biomass_pl.training.image_task import ImageTask
+from biomass_pl.training.task import Objective, StepOutput
 
 
-class LesionClassifier(BaseTask):
+class LesionClassifier(ImageTask):
     """Predicts how likely a lesion is malignant.
 
     Args:
@@ -26,9 +28,7 @@ class LesionClassifier(BaseTask):
         **kwargs: Settings of every model.
     """
 
-    monitor = "val/pauc"
-    kind = "classification"
-    targets = ("target",)
+    objective = Objective(name="val/pauc")
     report = LesionReport()
     network: BinaryClassifier
 
@@ -47,19 +47,18 @@ class LesionClassifier(BaseTask):
         """Backbone and one linear layer."""
         return BinaryClassifier(backbone=backbone, num_features=backbone.num_features, dropout=self.dropout)
 
-    @staticmethod
-    def score(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
         """`pauc` and `auc`."""
-        return lesion_scores(truth, prediction)
+        return lesion_scores(kept["target"], kept["prediction"])
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Loss and logits of a labelled batch."""
         logits = self._logits(self.features(batch))
-        return StepOutput(losses={"classification": self.loss(logits, batch["target"])}, prediction=logits)
+        return StepOutput(losses={"classification": self.loss(logits, batch["target"])}, outputs={"prediction": logits})
 
-    def predict_targets(self, features: Tensor) -> Tensor:
-        """Probabilities (B, 1), float64: in float32 those near 1 would be equal."""
-        return self._logits(features).cpu().double().sigmoid().unsqueeze(dim=1)
+    def predict_columns(self, features: Tensor) -> dict[str, Tensor]:
+        """Probabilities under `target_pred`, float64: in float32 those near 1 would be equal."""
+        return {"target_pred": self._logits(features).cpu().double().sigmoid()}
 
     def _logits(self, features: Tensor) -> Tensor:
         # Not under autocast: rounded logits would tie, which costs score.

@@ -12,6 +12,9 @@ import albumentations as A  # noqa: N812
 
 from biomass_pl.data.augmentation import seed_changes
 
+Changes = A.Compose
+"""What is done to a decoded photo, in order."""
+
 Augmentation = Literal["light", "medium", "heavy"]
 
 _SMALLEST_CROP = {"light": 1.0, "medium": 0.8, "heavy": 0.7}

@@ -2,28 +2,31 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from biomass_pl.data.bank import PLAIN_VIEW, BankedFeatures, FeatureBank
-from biomass_pl.data.base import FoldDataModule, Split, require_at_least, shuffled, use_one_thread
+from biomass_pl.data.augmentation import FLIPS, View
+from biomass_pl.data.bank import PLAIN_VIEW, BankConfig, FeatureBank, photo_key
+from biomass_pl.data.base import FoldDataModule, Source, require_at_least, use_one_thread
 from biomass_pl.data.cache import PhotoCache
-from biomass_pl.data.photos import check_photos
+from biomass_pl.data.photos import broken_photos, check_photos
+from biomass_pl.data.sampling import shuffled
 from biomass_pl.data.splits import read_folds
-from biomass_pl.errors import ConfigError
+from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.dataset import PastureDataset, PasturePhoto, ViewDataset
 from biomass_pl.pasture.folds import Strategy, make_folds
 from biomass_pl.pasture.mixing import MixingConfig
 from biomass_pl.pasture.sample.render import render_sample
+from biomass_pl.pasture.scores import weighted_r2
 from biomass_pl.pasture.tables import METADATA, read_labels, read_test_photos, warn_about_labels
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.pasture.transforms import AugmentationConfig, PlainTransform, TileGeometry, TrainingTransform
@@ -65,6 +68,9 @@ class PastureDataModule(FoldDataModule):
     Raises:
         ConfigError: A setting, or two together, cannot work.
     """
+
+    views: ClassVar[tuple[View, ...]] = FLIPS
+    tile_size: int
 
     def __init__(
         self,
@@ -123,7 +129,7 @@ class PastureDataModule(FoldDataModule):
                 "Set them to 0, or data.bank_views to 0."
             )
         if bank_views > 0:
-            self.banked = BankedFeatures(bank=FeatureBank(folder=bank_dir, limit_gb=bank_limit_gb), views=bank_views)
+            self.bank = BankConfig(bank=FeatureBank(folder=bank_dir, limit_gb=bank_limit_gb), views=bank_views)
         self.geometry = TileGeometry(grid=grid, tile_size=tile_size, view_size=view_size)
         self.plain_transform = PlainTransform(geometry=self.geometry)
         self.training_transform = TrainingTransform(
@@ -133,21 +139,24 @@ class PastureDataModule(FoldDataModule):
             ),
         )
         self._selected: Sequence[PasturePhoto] = ()
-        self._flips = False
+        self._views: Sequence[View] = ("plain",)
 
     @cached_property
     def _labels(self) -> pd.DataFrame:
+        return read_labels(self.root)
+
+    def prepare(self) -> None:
+        """Renders a sample where it is asked for and `root` does not exist."""
         if self.render_sample and not self.root.exists():
             logger.warning("%s does not exist: rendering a sample of %d photos", self.root, self.render_sample)
             render_sample(out=self.root, photos=self.render_sample, width=_RENDERED_WIDTH)
-        return read_labels(self.root)
 
-    def labels(self) -> pd.DataFrame:
+    def items(self) -> pd.DataFrame:
         """The label table: `image_id`, metadata, five targets in grams."""
         return self._labels.drop(columns="image_path")
 
     def make_folds(self) -> pd.Series:
-        """The fold in which each photo is held out, by `fold_csv` or the strategy."""
+        """The fold in which each photo is held out, by `fold_csv` or the strategy; -1 for none."""
         if self.fold_csv is not None:
             return read_folds(self.fold_csv, self._labels["image_id"])
         return make_folds(self._labels, strategy=self.cv_strategy, num_folds=self.num_folds, seed=self.seed)
@@ -163,6 +172,27 @@ class PastureDataModule(FoldDataModule):
         check_photos(self.root / path for path in self._labels["image_path"])
         warn_about_labels(self._labels)
 
+    def contents(self) -> Mapping[str, str]:
+        """Hashes of the files of all labelled photos."""
+        paths = zip(self._labels["image_id"], self._labels["image_path"], strict=True)
+        return {image_id: photo_key(self.root / path) for image_id, path in paths}
+
+    def check_split(self) -> None:
+        """Also refuses a fold whose held-out photos have no score.
+
+        Raises:
+            ConfigError: A setting asks for more than the training photos of the fold.
+            FoldError: All held-out grams are equal.
+        """
+        super().check_split()
+        grams = self._labels.loc[self._held_out(), list(TARGETS)].to_numpy()
+        if math.isnan(weighted_r2(grams, grams)):
+            raise FoldError(
+                f"Fold {self.split.fold} holds out {len(grams)} photo(s) whose grams are all equal, such as bare soil: "
+                "R2 is not defined for them. Lower data.num_folds, or give folds that spread the photos as "
+                "data.fold_csv."
+            )
+
     def training_targets(self) -> np.ndarray:
         """Grams (photos, 5) of the photos that this fold trains on."""
         return self._labels.loc[~self._held_out(), list(TARGETS)].to_numpy(dtype=np.float32)
@@ -171,28 +201,29 @@ class PastureDataModule(FoldDataModule):
         """Class numbers `state`, `month` and `species` of the photos that this fold trains on; -1 is unknown."""
         return class_codes(self._labels[~self._held_out()])
 
-    def select(self, split: Split, *, images: Sequence[Path] = (), flips: bool = False) -> None:
+    def select(self, source: Source, *, files: Sequence[Path] = (), views: Sequence[View] = ("plain",)) -> None:
         """Chooses what `predict_dataloader` yields; see the base class.
 
         Raises:
             DataError: The test table or photos cannot be used; lists them.
         """
-        self._flips = flips
-        if split == "validation":
+        self._views = tuple(views)
+        if source == "held_out":
             self._selected = self._labelled_photos(held_out=True)
-        elif split == "test":
+        elif source == "test":
             table = read_test_photos(self.root)
             self._selected = _unlabelled(table["image_id"], [self.root / path for path in table["image_path"]])
         else:
-            self._selected = _unlabelled([str(path) for path in images], images)
+            self._selected = _unlabelled([str(path) for path in files], files)
 
-    def check_selected(self) -> None:
-        """Decodes every selected photo once.
+    def broken_items(self) -> dict[str, str]:
+        """Decodes every selected photo once; those that cannot be read, each with the reason."""
+        reasons = broken_photos([photo.path for photo in self._selected])
+        return {photo.image_id: reasons[photo.path] for photo in self._selected if photo.path in reasons}
 
-        Raises:
-            DataError: Photos cannot be used; lists them.
-        """
-        check_photos(photo.path for photo in self._selected)
+    def leave_out(self, names: Collection[str]) -> None:
+        """Takes photos out of what was selected."""
+        self._selected = [photo for photo in self._selected if photo.image_id not in names]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training photos of the fold, changed at random, in another order every epoch."""
@@ -203,16 +234,16 @@ class PastureDataModule(FoldDataModule):
             seed=self.seed,
             mixing=self.mixing if self.mixing.is_on else None,
             cache=self._cache,
-            banked=self.banked,
+            features=self.features,
             drawn_views=True,
         )
-        return self.loader(dataset, len(dataset), draw=shuffled(len(dataset)))
+        return self.loader(dataset, len(dataset), order=shuffled(len(dataset)))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out photos of the fold, as they are."""
         photos = self._labelled_photos(held_out=True)
         dataset = PastureDataset(
-            photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache, banked=self.banked
+            photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache, features=self.features
         )
         return self.loader(dataset, len(dataset))
 
@@ -222,8 +253,8 @@ class PastureDataModule(FoldDataModule):
             photos=self._selected,
             transform=self.plain_transform,
             seed=self.seed,
-            flips=self._flips,
-            banked=None if self._flips else self.banked,
+            views=self._views,
+            features=self.features,
         )
         return self.loader(dataset, len(dataset), shared=False)
 
@@ -243,20 +274,20 @@ class PastureDataModule(FoldDataModule):
         """
         if not training:
             return {photo.path: [PLAIN_VIEW] for photo in self._selected}
-        drawn = self.banked.views if self.banked is not None else 0
+        drawn = self.bank.views if self.bank is not None else 0
         train, held_out = (self._labelled_photos(held_out=held_out) for held_out in (False, True))
         views = {photo.path: list(range(PLAIN_VIEW, drawn + 1)) for photo in train}
         return views | {photo.path: [PLAIN_VIEW] for photo in held_out}
 
-    def view_loader(self, views: dict[str, list[int]]) -> DataLoader[Any]:
+    def view_loader(self, photos: Mapping[str, Path], views: Mapping[str, list[int]]) -> DataLoader[Any]:
         """Pixels of the views that the bank lacks: name of the photo, views, tiles (views, 2, T, 3, S, S).
 
         Args:
-            views: Wanted views by the name of the photo in the bank.
+            photos: File of each photo, by its name in the bank.
+            views: Wanted views by the same name.
         """
-        keys = self.banked.keys if self.banked is not None else {}
         dataset = ViewDataset(
-            photos={key: path for path, key in keys.items()},
+            photos=photos,
             views=views,
             plain_transform=self.plain_transform,
             training_transform=self.training_transform,
@@ -282,7 +313,7 @@ class PastureDataModule(FoldDataModule):
             )
 
     def _held_out(self) -> np.ndarray:
-        return np.asarray(self.folds.loc[self._labels["image_id"]] == self.fold)
+        return self.split.held_out(self._labels["image_id"])
 
     def _labelled_photos(self, *, held_out: bool) -> list[PasturePhoto]:
         table = self._labels[self._held_out() == held_out]

@@ -1,7 +1,6 @@
 """Single pasture photos as items of a dataset: read, changed, mixed and cut into tiles."""
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from biomass_pl.data.bank import PLAIN_VIEW, BankedFeatures, view_generator
+from biomass_pl.data.augmentation import View, as_view, item_generator
+from biomass_pl.data.bank import PLAIN_VIEW, StoredFeatures, view_generator
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.photos import read_photo
 from biomass_pl.pasture.mixing import MixingConfig, Partners, draw_mix
 from biomass_pl.pasture.transforms import PlainTransform, TrainingTransform
-
-_FLIP_AXES = (None, 2, 1)
-"""Test-time views of (view, height, width, channel) arrays: as they are, flipped left-right, flipped top-bottom."""
 
 _ALIKE = ("species", "month", "state")
 """The classes that photos must share to be mixed."""
@@ -45,11 +42,11 @@ class PastureDataset(Dataset[dict[str, Any]]):
         photos: The photos.
         transform: Gives the two views of a decoded photo.
         seed: Seed of the random changes.
-        flips: Yield each photo three times: as it is, flipped left-right, flipped top-bottom.
+        views: How each photo is shown, one after another.
         mixing: How photos are mixed with each other; none leaves them alone.
         cache: Where the photos lie decoded; none reads their files.
-        banked: Features that some epochs read instead of pixels.
-        drawn_views: Whether these epochs draw among all views of a photo, or take the plain one.
+        features: Features that some epochs read instead of pixels.
+        drawn_views: Whether these epochs draw among all changed views of a photo, or take the plain one.
     """
 
     def __init__(
@@ -58,64 +55,63 @@ class PastureDataset(Dataset[dict[str, Any]]):
         photos: Sequence[PasturePhoto],
         transform: PlainTransform | TrainingTransform,
         seed: int,
-        flips: bool = False,
+        views: Sequence[View] = ("plain",),
         mixing: MixingConfig | None = None,
         cache: PhotoCache | None = None,
-        banked: BankedFeatures | None = None,
+        features: StoredFeatures | None = None,
         drawn_views: bool = False,
     ) -> None:
         self.photos = photos
         self.transform = transform
         self.seed = seed
-        self.flip_axes = _FLIP_AXES if flips else _FLIP_AXES[:1]
+        self.views = tuple(views)
         self.mixing = mixing
         self.cache = cache
-        self.banked = banked
+        self.features = features
         self.drawn_views = drawn_views
         classes = [[int(photo.labels[name]) for name in _ALIKE] for photo in photos] if mixing else []
         self._partners = Partners(np.array(classes))
         self._last_read: tuple[Path, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return len(self.photos) * len(self.flip_axes)
+        return len(self.photos) * len(self.views)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """The item for (index, epoch): `id`, `tiles` uint8 (2, T, 3, S, S) or `features` (2, T, D), and the labels."""
         index, epoch = key
-        position, flip = divmod(index, len(self.flip_axes))
+        position, view = divmod(index, len(self.views))
         photo = self.photos[position]
-        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(photo.image_id.encode())])
-        if self.banked is not None and self.banked.serves(epoch):
-            view = int(rng.integers(self.banked.views + 1)) if self.drawn_views else PLAIN_VIEW
-            features = torch.tensor(self.banked.read(photo.path, view))
+        rng = item_generator(self.seed, epoch, photo.image_id)
+        if self.features is not None and self.features.serve(epoch):
+            drawn = int(rng.integers(self.features.views + 1)) if self.drawn_views else PLAIN_VIEW
+            features = torch.tensor(self.features.read(photo.path, drawn))
             return {"id": photo.image_id, "features": features, **photo.labels}
-        views = self.transform(self._read(photo.path), rng)
+        halves = self.transform(self._read(photo.path), rng)
         labels = photo.labels
         if self.mixing is not None:
-            views, labels = self._mix(position, views, self.mixing, rng)
-        axis = self.flip_axes[flip]
-        tiles = self.transform.geometry.cut(views if axis is None else np.flip(views, axis))
+            halves, labels = self._mix(position, halves, self.mixing, rng)
+        tiles = self.transform.geometry.cut(as_view(halves, self.views[view]))
         return {"id": photo.image_id, "tiles": tiles, **labels}
 
     def _mix(
-        self, position: int, views: np.ndarray, mixing: MixingConfig, rng: np.random.Generator
+        self, position: int, halves: np.ndarray, mixing: MixingConfig, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
-        """Views and labels of a photo mixed with a partner, where it is drawn and there is one."""
+        """Halves and labels of a photo mixed with a partner, where it is drawn and there is one."""
         labels = self.photos[position].labels
         # Drawn after the photo's own changes: these stay what they are without mixing.
         mix = draw_mix(mixing, self.transform.geometry.view_shape, rng)
         partner_position = self._partners.draw(position, rng) if mix is not None else None
         if mix is None or partner_position is None:
-            return views, labels
+            return halves, labels
         partner = self.photos[partner_position]
-        partner_views = self.transform(self._read(partner.path), rng)
+        partner_halves = self.transform(self._read(partner.path), rng)
         target = mix.own_share * labels["target"] + (1 - mix.own_share) * partner.labels["target"]
-        return mix.views(views, partner_views), {**labels, "target": target}
+        return mix.views(halves, partner_halves), {**labels, "target": target}
 
     def _read(self, path: Path) -> np.ndarray:
         if self.cache is not None:
             return self.cache.read(path)
-        # The flips of a photo follow each other: keeping the last photo decodes it once.
+        # The views of a photo follow each other: keeping the last photo decodes it once.
         if self._last_read is None or self._last_read[0] != path:
             self._last_read = path, read_photo(path, at_least=self.transform.geometry.decode_size)
         return self._last_read[1]
@@ -135,8 +131,8 @@ class ViewDataset(Dataset[tuple[str, list[int], torch.Tensor]]):
     def __init__(
         self,
         *,
-        photos: dict[str, Path],
-        views: dict[str, list[int]],
+        photos: Mapping[str, Path],
+        views: Mapping[str, list[int]],
         plain_transform: PlainTransform,
         training_transform: TrainingTransform,
         cache: PhotoCache | None = None,

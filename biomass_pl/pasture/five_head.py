@@ -1,8 +1,10 @@
 """Training of the five-head model, and what mends its sums."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,6 @@ from biomass_pl.pasture.heads import BiomassHead, FiveHeads
 from biomass_pl.pasture.losses import EQUAL_WEIGHTS, PastureLoss, WeightedLoss
 from biomass_pl.pasture.scores import pasture_scores
 from biomass_pl.pasture.task import PastureTask
-from biomass_pl.training.epoch_scores import EpochScores
 from biomass_pl.training.task import StepOutput
 
 DeadCorrection = Literal["off", "threshold", "always", False]
@@ -91,7 +92,6 @@ class FiveHead(PastureTask):
         self.context_adjustment = context_adjustment
         self.dead_correction = dead_correction or "off"
         self.correction_threshold = correction_threshold
-        self.raw_scores = EpochScores(score=pasture_scores)
 
     def make_head(self, hidden: int) -> BiomassHead:
         """Five independent outputs."""
@@ -144,26 +144,25 @@ class FiveHead(PastureTask):
         for name, loss in self.auxiliary_heads.losses(logits, batch).items():
             losses[name] = self.auxiliary_weights[name] * loss
         if self.training or not self._corrects:
-            return StepOutput(losses=losses, prediction=raw)
-        return StepOutput(losses=losses, prediction=self._correct(raw, logits), raw_prediction=raw)
+            return StepOutput(losses=losses, outputs={"prediction": raw})
+        return StepOutput(losses=losses, outputs={"prediction": self._correct(raw, logits), "raw_prediction": raw})
 
-    def predict_targets(self, features: Tensor) -> Tensor:
+    def predict_grams(self, features: Tensor) -> Tensor:
         """Corrected grams (B, 5)."""
         hidden = self.network.fusion(features)
         return self._correct(self.network.head(hidden), self.auxiliary_heads(hidden))
 
-    def update_scores(self, output: StepOutput, batch: dict[str, Any]) -> None:
-        """Also keeps the grams before corrections."""
-        super().update_scores(output, batch)
-        if output.raw_prediction is not None:
-            self.raw_scores.update(output.raw_prediction, batch["target"])
+    def kept_names(self) -> tuple[str, ...]:
+        """With a correction, also the grams before it."""
+        return (*super().kept_names(), "raw_prediction") if self._corrects else super().kept_names()
 
-    def on_validation_epoch_end(self) -> None:
-        """With a correction, also logs the scores without it as `val/raw_...`."""
-        super().on_validation_epoch_end()
-        if self._corrects:
-            self.log_dict({f"val/raw_{name}": score for name, score in self.raw_scores.compute().items()})
-            self.raw_scores.reset()
+    def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """With a correction, also the scores without it as `raw_...`."""
+        scores = super().score(kept)
+        if "raw_prediction" in kept:
+            raw = pasture_scores(kept["target"], kept["raw_prediction"])
+            scores |= {f"raw_{name}": score for name, score in raw.items()}
+        return scores
 
     @property
     def _corrects(self) -> bool:

@@ -1,6 +1,7 @@
 """Training of pasture models; here the two whose sums are exact."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from biomass_pl.pasture.report import PastureReport
 from biomass_pl.pasture.scores import pasture_scores
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.training.backbone import Backbone
-from biomass_pl.training.task import BaseTask, StepOutput
+from biomass_pl.training.image_task import ImageTask
+from biomass_pl.training.task import Objective, StepOutput
 
 
-class PastureTask(BaseTask):
+class PastureTask(ImageTask):
     """Predicts the grams of the five targets from the tiles of a photo's two views.
 
     Args:
@@ -32,9 +34,7 @@ class PastureTask(BaseTask):
         **kwargs: Settings of every model.
     """
 
-    monitor = "val/weighted_r2"
-    kind = "regression"
-    targets = TARGETS
+    objective = Objective(name="val/weighted_r2")
     report = PastureReport()
     network: StereoNetwork
 
@@ -92,19 +92,23 @@ class PastureTask(BaseTask):
         """Takes the means of the targets of the training fold."""
         self.network.head.start_at(torch.tensor(data.training_targets()))
 
-    @staticmethod
-    def score(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
         """`weighted_r2`, `mean_r2` and `r2_<target>`."""
-        return pasture_scores(truth, prediction)
+        return pasture_scores(kept["target"], kept["prediction"])
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Losses and grams of a labelled batch."""
         prediction = self.network.head(self.network.fusion(self.features(batch)))
         losses = self.loss(prediction, batch["target"], log_target=self.log_target)
-        return StepOutput(losses=losses, prediction=prediction)
+        return StepOutput(losses=losses, outputs={"prediction": prediction})
 
-    def predict_targets(self, features: Tensor) -> Tensor:
-        """Grams (B, 5)."""
+    def predict_columns(self, features: Tensor) -> dict[str, Tensor]:
+        """Grams under `<target>_pred`."""
+        grams = self.predict_grams(features).unbind(dim=1)
+        return {f"{target}_pred": column for target, column in zip(TARGETS, grams, strict=True)}
+
+    def predict_grams(self, features: Tensor) -> Tensor:
+        """Grams (B, 5) from the output of the backbone."""
         grams: Tensor = self.network.head(self.network.fusion(features))
         return grams
 

@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from biomass_pl.errors import ConfigError, WeightsError
 
+logger = logging.getLogger(__name__)
+
 _TILES_IN_CACHE = 32
 """Tiles that a CPU without gradients takes at once; measured with a ViT, a fifth faster than 64."""
 
@@ -100,6 +102,10 @@ class Backbone(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def has_batch_statistics(self) -> bool:
+        """Whether the network learns from the statistics of its batches, as batch normalisation does."""
+        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
+
     def _encode(self, tiles: Tensor) -> Tensor:
         pixels = tiles.to(self.mean.dtype)
         normalised = ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
@@ -118,6 +124,8 @@ def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
     config = get_pretrained_cfg(name, allow_unregistered=True)
     # Networks with a fixed input size, such as ViTs, are built for the tiles; the others take any size.
     sized: dict[str, Any] = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
+    if pretrained:
+        logger.info("Loading the pretrained weights of '%s'; the first time they are fetched", name)
     try:
         with _quiet_hub():
             network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)

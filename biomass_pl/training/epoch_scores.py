@@ -1,6 +1,6 @@
-"""The scores of a whole validation epoch, gathered over batches and devices."""
+"""What the scores of a whole epoch need, gathered over batches and devices."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,31 +9,29 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 
-class EpochScores(Metric):
-    """Keeps all predictions of an epoch and scores them together, as the out-of-fold table is scored.
+class EpochOutputs(Metric):
+    """Keeps named tensors of all batches of an epoch, so that they are scored together, as a table is.
 
     Args:
-        score: Scores by name of truth and prediction, float64 with a row per photo.
+        names: What is kept; every update brings all of it, a row per item.
     """
 
     full_state_update = False
-    prediction: list[Tensor]
-    target: list[Tensor]
 
-    def __init__(self, *, score: Callable[[np.ndarray, np.ndarray], dict[str, float]]) -> None:
+    def __init__(self, *, names: Sequence[str]) -> None:
         super().__init__()
-        self.score = score
-        self.add_state("prediction", default=[], dist_reduce_fx="cat")
-        self.add_state("target", default=[], dist_reduce_fx="cat")
+        self.names = tuple(names)
+        for name in self.names:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Adds a batch, a row per photo."""
-        self.prediction.append(prediction)
-        self.target.append(target)
+    def update(self, outputs: Mapping[str, Tensor]) -> None:
+        """Adds a batch."""
+        for name in self.names:
+            getattr(self, name).append(outputs[name])
 
-    def compute(self) -> dict[str, float]:
-        """Scores of all batches so far."""
-        return self.score(*(_on_cpu(state) for state in (self.target, self.prediction)))
+    def compute(self) -> dict[str, np.ndarray]:
+        """All rows so far, float64."""
+        return {name: _on_cpu(getattr(self, name)) for name in self.names}
 
 
 def _on_cpu(batches: list[Tensor]) -> np.ndarray:

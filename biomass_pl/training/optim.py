@@ -1,7 +1,7 @@
-"""One AdamW with a backbone and a head group, and the rate of each as a function of the step."""
+"""One AdamW over named groups of weights, and the rate of each as a function of the step."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -62,7 +62,24 @@ class TrainingLength:
 
     epochs: int
     steps_per_epoch: int
-    frozen_epochs: FrozenEpochs
+    frozen_epochs: FrozenEpochs = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Weights that learn at one rate.
+
+    Args:
+        name: Logged as `rate/<name>`.
+        parameters: The weights.
+        rate: Learning rate at an optimizer step, from 0.
+        weight_decay: Weight decay of AdamW.
+    """
+
+    name: str
+    parameters: list[Parameter]
+    rate: Callable[[int], float]
+    weight_decay: float
 
 
 def head_rate(step: int, *, config: OptimConfig, length: TrainingLength) -> float:
@@ -98,36 +115,44 @@ def warmup_cosine(step: int, *, peak: float, warmup: int, total: int) -> float:
     return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def make_optimizer(
-    *,
-    backbone: Iterable[Parameter],
-    head: Iterable[Parameter],
-    config: OptimConfig,
-    length: TrainingLength,
-    fused: bool = False,
-) -> tuple[AdamW, LambdaLR]:
-    """The optimizer with its groups `backbone` and `head`, and their rates per step.
+def backbone_and_head(
+    *, backbone: Iterable[Parameter], head: Iterable[Parameter], config: OptimConfig, length: TrainingLength
+) -> list[ParameterGroup]:
+    """The groups `backbone` and `head` of a training in one or two stages.
 
     Args:
         backbone: Weights of the backbone.
         head: All other weights.
         config: The rates.
         length: How long training lasts.
+    """
+    return [
+        ParameterGroup(
+            name=name,
+            parameters=list(parameters),
+            rate=partial(rate, config=config, length=length),
+            weight_decay=config.weight_decay,
+        )
+        for name, parameters, rate in (("backbone", backbone, backbone_rate), ("head", head, head_rate))
+    ]
+
+
+def make_optimizer(groups: Sequence[ParameterGroup], *, fused: bool = False) -> tuple[AdamW, LambdaLR]:
+    """AdamW over named groups, and their rates per step.
+
+    Args:
+        groups: What learns.
         fused: Whether one kernel updates all weights, which is faster where PyTorch has one.
     """
     # A group's rate is 1 times what its function gives.
-    groups: list[dict[str, Any]] = [
-        {"params": list(backbone), "name": "backbone"},
-        {"params": list(head), "name": "head"},
+    settings: list[dict[str, Any]] = [
+        {"params": group.parameters, "name": group.name, "weight_decay": group.weight_decay} for group in groups
     ]
-    optimizer = AdamW(groups, lr=1.0, weight_decay=config.weight_decay, fused=fused)
+    optimizer = AdamW(settings, lr=1.0, fused=fused)
     # Says that a step undoes the scale of the gradients itself, whereupon Lightning refuses to clip them. A fused
     # step is asked for only where nothing scales them.
     optimizer._step_supports_amp_scaling = False
-    rates: list[Callable[[int], float]] = [
-        partial(rate, config=config, length=length) for rate in (backbone_rate, head_rate)
-    ]
-    return optimizer, LambdaLR(optimizer, rates)
+    return optimizer, LambdaLR(optimizer, [group.rate for group in groups])
 
 
 def _single_stage(step: int, peak: float, config: OptimConfig, length: TrainingLength) -> float:

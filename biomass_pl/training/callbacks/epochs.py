@@ -1,4 +1,4 @@
-"""One row per epoch in `metrics.csv`, one line per epoch where there is no progress bar."""
+"""One row per epoch in `metrics.csv`, one line per epoch for the user."""
 
 import math
 import time
@@ -8,6 +8,8 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from biomass_pl.files import write_table
+from biomass_pl.terminal import say
+from biomass_pl.training.task import Objective
 
 
 class EpochTable(Callback):
@@ -17,16 +19,17 @@ class EpochTable(Callback):
 
     Args:
         path: The CSV file.
-        score: The logged score that the line shows.
-        title: Printed before each epoch's line; nothing is printed when it is empty.
+        objective: What the line shows, with the best so far.
+        title: Printed before each epoch's line.
     """
 
-    def __init__(self, *, path: Path, score: str, title: str = "") -> None:
+    def __init__(self, *, path: Path, objective: Objective, title: str) -> None:
         self.path = path
-        self.score = score
+        self.objective = objective
         self.title = title
         self._rows: list[dict[str, float]] = []
         self._started = 0.0
+        self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes up the rows of the epochs before a resume."""
@@ -38,21 +41,39 @@ class EpochTable(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock of the epoch."""
         self._started = time.perf_counter()
+        self._validated = False
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that the scores that Lightning keeps are of this epoch."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the row of the epoch."""
         if not trainer.is_global_zero:
             return
         seconds = round(time.perf_counter() - self._started, 2)
-        scores = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        scores = {
+            name: float(value)
+            for name, value in sorted(trainer.callback_metrics.items())
+            if self._validated or not name.startswith("val/")
+        }
         self._rows.append({"epoch": trainer.current_epoch, "seconds": seconds, **scores})
         write_table(pd.DataFrame(self._rows), self.path)
-        if self.title:
-            print(self._line(trainer, scores, seconds), flush=True)  # noqa: T201
+        bar = trainer.progress_bar_callback
+        say(self._line(trainer, scores, seconds), through=_printed if bar is None else bar.print)
 
     def _line(self, trainer: Trainer, scores: dict[str, float], seconds: float) -> str:
-        shown = {name: scores[name] for name in ("train/loss", "val/loss", self.score) if name in scores}
-        values = "  ".join(
-            f"{name} {'-' if math.isnan(value) else format(value, '.4g')}" for name, value in shown.items()
-        )
-        return f"{self.title}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}  {seconds:.1f} s"
+        names = ("train/loss", "val/loss", self.objective.name)
+        values = [f"{name} {_number(scores[name])}" for name in dict.fromkeys(names) if name in scores]
+        so_far = [row[self.objective.name] for row in self._rows if not math.isnan(row.get(self.objective.name, math.nan))]
+        if so_far:
+            values.append(f"best {_number(max(so_far) if self.objective.mode == 'max' else min(so_far))}")
+        return f"{self.title}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(values)}  {seconds:.1f} s"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _printed(line: str) -> None:
+    print(line, flush=True)  # noqa: T201

@@ -1,28 +1,29 @@
-"""Fills the feature bank before frozen epochs read from it."""
+"""Fills the feature bank before frozen epochs read from it, and tells what a prediction can read."""
 
 import logging
 import math
-import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.progress import track
 
-from biomass_pl.data.bank import BankedFeatures, Shelf, photo_key
+from biomass_pl.data.bank import BankConfig, FeatureSet, FeatureViews, StoredFeatures, photo_key
+from biomass_pl.terminal import progress
+from biomass_pl.training.image_task import ImageTask
 
 logger = logging.getLogger(__name__)
 
 
-def check_bank(task: LightningModule, data: Any) -> None:
+def check_bank(task: ImageTask, data: FeatureViews, bank: BankConfig) -> None:
     """Refuses a bank that could not hold the features of the data module's fold, before any training.
 
     Raises:
         ConfigError: Its limit is too low.
     """
-    backbone: Any = task.backbone
-    shelf = data.banked.bank.shelf({}, (*data.view_shape(), backbone.num_features))
-    data.banked.bank.check_limit(shelf, sum(map(len, data.wanted_views(training=True).values())))
+    feature_set = bank.bank.feature_set({}, (*data.view_shape(), task.backbone.num_features))
+    bank.bank.check_limit(feature_set, sum(map(len, data.wanted_views(training=True).values())))
 
 
 class FeatureBankFill(Callback):
@@ -31,86 +32,97 @@ class FeatureBankFill(Callback):
     Does nothing where the data module has no bank.
     """
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tells the data for how many epochs the backbone is frozen, before loaders are made."""
-        banked = _banked(trainer)
-        if banked is not None:
-            frozen: Any = pl_module.frozen_epochs if stage == "fit" else "all"
-            banked.epochs = math.inf if frozen == "all" else frozen
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Computes what is missing, and hands the features over before any loader exists.
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Computes what is missing, unless a resumed run is past the frozen epochs."""
-        banked = _banked(trainer)
-        if banked is None or trainer.current_epoch >= banked.epochs:
-            return
+        Weights are those to train from by now, also in a resumed run; one past its frozen epochs reads pixels.
+        """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        wanted = _by_key(banked, data.wanted_views(training=True))
-        shelf = _shelf(trainer, pl_module, banked)
-        # Another run may fill the shelf meanwhile: all processes go by what the first one found.
-        missing: dict[str, list[int]] = trainer.strategy.broadcast(shelf.missing(wanted))
+        if data.bank is None or not isinstance(pl_module, ImageTask):
+            return
+        frozen = math.inf if pl_module.frozen_epochs == "all" else pl_module.frozen_epochs
+        if data.first_epoch >= frozen:
+            return
+        wanted = data.wanted_views(training=True)
+        keys = {path: photo_key(path) for path in wanted}
+        feature_set = _feature_set(pl_module, data, data.bank, str(trainer.precision))
+        # Another run may fill the bank meanwhile: all processes go by what the first one found.
+        missing = trainer.strategy.broadcast(feature_set.missing(_by_key(keys, wanted)))
         if missing:
             count = sum(len(views) for views in missing.values())
             if trainer.is_global_zero:
-                banked.bank.make_room(shelf, count)
+                data.bank.bank.make_room(feature_set, count)
                 logger.info("Feature bank: computing %d views of %d photos", count, len(missing))
             trainer.strategy.barrier()
             # Processes that train together share the photos out.
             share = sorted(missing)[trainer.global_rank :: trainer.world_size]
-            _fill(trainer, pl_module, shelf, {key: missing[key] for key in share})
+            photos = {key: path for path, key in keys.items()}
+            _fill(trainer, pl_module, data, feature_set, photos, {key: missing[key] for key in share})
             trainer.strategy.barrier()
-        banked.use(shelf)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads features where the bank has them all, as after a training that never thawed the backbone."""
-        banked = _banked(trainer)
-        if banked is None:
-            return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        banked.use(None)
-        shelf = _shelf(trainer, pl_module, banked)
-        if shelf.folder.is_dir() and not shelf.missing(_by_key(banked, data.wanted_views(training=False))):
-            banked.use(shelf)
+        data.use_features(StoredFeatures(feature_set=feature_set, keys=keys, views=data.bank.views, epochs=frozen))
 
 
-def _banked(trainer: Trainer) -> BankedFeatures | None:
-    banked: BankedFeatures | None = trainer.datamodule.banked  # type: ignore[attr-defined]
-    return banked
+def stored_predictions(task: ImageTask, data: FeatureViews, bank: BankConfig, precision: str) -> StoredFeatures | None:
+    """The features of what was selected for prediction, where the bank has them all.
+
+    It has them after a training that never thawed the backbone.
+
+    Args:
+        task: The task with the weights that predict.
+        data: The data module.
+        bank: Its bank.
+        precision: That of the prediction.
+    """
+    wanted = data.wanted_views(training=False)
+    feature_set = _feature_set(task, data, bank, precision)
+    if not feature_set.folder.is_dir():
+        return None
+    keys = {path: photo_key(path) for path in wanted}
+    if feature_set.missing(_by_key(keys, wanted)):
+        return None
+    return StoredFeatures(feature_set=feature_set, keys=keys, views=bank.views, epochs=math.inf)
 
 
-def _by_key(banked: BankedFeatures, wanted: dict[Any, list[int]]) -> dict[str, list[int]]:
+def _by_key(keys: Mapping[Path, str], wanted: Mapping[Path, list[int]]) -> dict[str, list[int]]:
     """The wanted views by the photo's name in the bank; two photos of equal bytes share one."""
-    banked.keys = {path: photo_key(path) for path in wanted}
     merged: dict[str, set[int]] = {}
     for path, views in wanted.items():
-        merged.setdefault(banked.keys[path], set()).update(views)
+        merged.setdefault(keys[path], set()).update(views)
     return {key: sorted(views) for key, views in merged.items()}
 
 
-def _shelf(trainer: Trainer, pl_module: LightningModule, banked: BankedFeatures) -> Shelf:
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    backbone: Any = pl_module.backbone
-    about = {
-        "backbone": backbone.name,
-        "weights": backbone.fingerprint(),
-        "precision": trainer.precision,
+def _feature_set(task: ImageTask, data: FeatureViews, bank: BankConfig, precision: str) -> FeatureSet:
+    depends_on = {
+        "backbone": task.backbone.name,
+        "tile_size": task.backbone.tile_size,
+        "weights": task.backbone.fingerprint(),
+        "precision": precision,
         **data.view_description(),
     }
-    return banked.bank.shelf(about, (*data.view_shape(), backbone.num_features))
+    return bank.bank.feature_set(depends_on, (*data.view_shape(), task.backbone.num_features))
 
 
-def _fill(trainer: Trainer, pl_module: LightningModule, shelf: Shelf, missing: dict[str, list[int]]) -> None:
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    backbone: Any = pl_module.backbone
+def _fill(
+    trainer: Trainer,
+    task: ImageTask,
+    data: FeatureViews,
+    feature_set: FeatureSet,
+    photos: Mapping[str, Path],
+    missing: Mapping[str, list[int]],
+) -> None:
+    backbone = task.backbone
     was_training = backbone.training
     backbone.eval()
-    loader = track(
-        data.view_loader(missing), "Feature bank", total=len(missing), disable=not sys.stdout.isatty(), transient=True
-    )
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        for key, views, tiles in loader:
+    with (
+        torch.inference_mode(),
+        trainer.precision_plugin.forward_context(),
+        progress("Feature bank", len(missing)) as advance,
+    ):
+        for key, views, tiles in data.view_loader(photos, missing):
             # All views of a photo at once would need more memory than a training batch.
             parts = tiles.split(data.batch_size)
-            features = torch.cat([backbone(part.to(pl_module.device)).float().cpu() for part in parts])
+            features = torch.cat([backbone(part.to(task.device)).float().cpu() for part in parts])
             for view, feature in zip(views, features.numpy(), strict=True):
-                shelf.write(key, view, feature)
+                feature_set.write(key, view, feature)
+            advance()
     backbone.train(was_training)

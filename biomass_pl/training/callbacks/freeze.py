@@ -1,13 +1,12 @@
 """Two-stage training: the backbone stands still first, then everything learns."""
 
-from typing import Any
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from biomass_pl.errors import ConfigError
+from biomass_pl.training.image_task import ImageTask
 from biomass_pl.training.optim import FrozenEpochs
 
 
@@ -51,12 +50,12 @@ class BackboneFreeze(Callback):
         """Tells the task how long stage 1 lasts, for its rates."""
         if stage == "fit":
             self.check(trainer)
-            pl_module.frozen_epochs = self.epochs  # type: ignore[assignment]
+            _image_task(pl_module).frozen_epochs = self.epochs
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sets the stage of the epoch; a resumed run comes through here as well."""
         frozen = self._is_frozen(trainer.current_epoch)
-        backbone: Any = pl_module.backbone
+        backbone = _image_task(pl_module).backbone
         backbone.requires_grad_(not frozen)
         backbone.train(not frozen)
         if trainer.current_epoch == self.epochs:
@@ -71,6 +70,14 @@ class BackboneFreeze(Callback):
 
     def _is_frozen(self, epoch: int) -> bool:
         return self.epochs == "all" or epoch < self.epochs
+
+
+def _image_task(task: LightningModule) -> ImageTask:
+    if not isinstance(task, ImageTask):
+        raise ConfigError(
+            f"{type(task).__name__} has no backbone to freeze. Leave BackboneFreeze out of the callbacks."
+        )
+    return task
 
 
 def _forget_scores(trainer: Trainer) -> None:

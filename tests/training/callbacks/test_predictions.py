@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-
 from biomass_pl.training.callbacks.oof import PredictionTable
 
 

@@ -1,0 +1,61 @@
+"""Tables of predictions: read exactly, scored, written with their scores and pictures, and shown."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from biomass_pl.errors import RunError
+from biomass_pl.evaluation.report import Report
+from biomass_pl.files import write_json, write_table
+from biomass_pl.terminal import say
+
+
+def read_predictions(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
+    """Reads a table of predictions exactly: names stay text, numbers keep their last digit.
+
+    Raises:
+        RunError: There is no such table, or it cannot be read.
+    """
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
+    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        command = "biomass predict --split test" if path.name.startswith("test") else "biomass predict"
+        raise RunError(f"{path} is not there or damaged. Make it: {command} --run {path.parent}") from error
+
+
+def report_out_of_fold(
+    origin: Path,
+    report: Report,
+    table: pd.DataFrame,
+    path: Path,
+    *,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    last: pd.DataFrame | None = None,
+) -> None:
+    """Writes the pooled table and its scores, and prints them.
+
+    Args:
+        origin: Folder of the run or stack that predicted, for the title.
+        report: How its predictions are scored.
+        table: Rows of all folds.
+        path: Where the table goes; the scores go beside it.
+        arrays: Arrays of the same rows, where the report scores any.
+        last: The same rows as the weights of the last epoch predict them, where they did.
+    """
+    scores = report.score(table, arrays)
+    if last is not None:
+        scores["pooled_last"] = report.score(last)["pooled"]
+    metrics = companion(path, "metrics", ".json")
+    write_table(table, path)
+    write_json(scores, metrics)
+    report.draw(table, path.with_suffix(".png"))
+    say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
+    say(f"{path}\n{path.with_suffix('.png')}\n{metrics}")
+
+
+def companion(table: Path, what: str, suffix: str) -> Path:
+    """What goes with a table of predictions: `oof_metrics.json` with `oof_predictions.csv`."""
+    stem = table.stem.replace("predictions", what)
+    return table.with_name(f"{stem if stem != table.stem else f'{stem}_{what}'}{suffix}")

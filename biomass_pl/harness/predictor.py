@@ -1,0 +1,179 @@
+"""The models of a run as predictors of held-out and other items."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch import Trainer
+
+from biomass_pl.data.base import FoldDataModule
+from biomass_pl.data.splits import Split, read_folds
+from biomass_pl.errors import RunError
+from biomass_pl.harness.parser import RunCLI
+from biomass_pl.harness.processes import on_its_own
+from biomass_pl.harness.stored_config import require_safe_config
+from biomass_pl.harness.recipes import named_systems
+from biomass_pl.runs import Run
+from biomass_pl.training.callbacks.checkpoint import read_checkpoint
+from biomass_pl.training.callbacks.feature_bank import stored_predictions
+from biomass_pl.training.callbacks.predictions import PredictionTable
+from biomass_pl.training.image_task import ImageTask
+
+Weights = Literal["best", "last"]
+"""Those of the best epoch, or of the last one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model says of items.
+
+    Args:
+        table: A row per item.
+        arrays: Arrays of the same rows by name, where asked for.
+    """
+
+    table: pd.DataFrame
+    arrays: Mapping[str, np.ndarray]
+
+
+class PredictCLI(RunCLI):
+    """Makes the objects that predict with one fold of a run.
+
+    Args:
+        run: The run.
+        fold: The fold.
+        overrides: Settings of Lightning's form that differ from the training's.
+        arrays: Whether to collect the arrays, such as embeddings, as well.
+        trusted: Classes of one's own that the run's configuration may name.
+
+    Raises:
+        BiomassError: The configuration is not safe, not valid, or the data are not where it says.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        fold: int,
+        overrides: Sequence[str] = (),
+        *,
+        arrays: bool = False,
+        trusted: Collection[str] = (),
+    ) -> None:
+        self.run = run
+        self.fold = fold
+        self.arrays = arrays
+        stored = ["--config", str(run.config(fold))]
+        for system in named_systems(stored):
+            system.imported()
+        require_safe_config(run.config(fold), run=run.path, trusted=trusted)
+        # The checkpoint holds the backbone: nothing is to be fetched for it.
+        alone = [
+            "--trainer.callbacks=null",
+            "--trainer.devices=1",
+            "--trainer.strategy=auto",
+            "--trainer.num_nodes=1",
+            "--trainer.default_root_dir=null",
+        ]
+        with on_its_own():
+            super().__init__([*stored, *alone, *overrides], command="predict")
+
+    def instantiate_classes(self) -> None:
+        """Leaves out what a checkpoint brings: nothing is to be fetched."""
+        settings = self.config["model"]["init_args"]
+        for name, value in {"pretrained": False, "backbone_weights": None}.items():
+            if name in settings:
+                settings[name] = value
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **settings: Any) -> Trainer:
+        """A trainer that writes nothing and collects the predictions."""
+        self.collected = PredictionTable(id_column=self.datamodule.id_columns[0], arrays=self.arrays)
+        bar = self.progress_bar(f"fold {self.fold}")
+        return super().instantiate_trainer(
+            callbacks=[*self.configured_callbacks(), *bar, self.collected],
+            logger=False,
+            enable_checkpointing=False,
+            **settings,
+        )
+
+    def predict(self, weights: Weights = "best") -> Predictions:
+        """Predicts what the data module selected, by a checkpoint of the fold."""
+        path = self.run.best_checkpoint(self.fold) if weights == "best" else self.run.last_checkpoint(self.fold)
+        self.model.configure_model()
+        try:
+            self.model.load_state_dict(read_checkpoint(path)["state_dict"])
+        except RuntimeError as error:
+            raise RunError(f"{path} does not fit {self.run.config(self.fold)}: one of them was changed.") from error
+        data: Any = self.datamodule
+        if data.bank is not None and isinstance(self.model, ImageTask):
+            data.use_features(stored_predictions(self.model, data, data.bank, str(self.trainer.precision)))
+        with on_its_own():
+            self.trainer.predict(self.model, self.datamodule, return_predictions=False)
+        return Predictions(table=self.model.report.rounded(self.collected.table()), arrays=self.collected.arrays())
+
+
+def predict_held_out(
+    run: Run,
+    fold: int,
+    overrides: Sequence[str] = (),
+    *,
+    flips: bool = False,
+    arrays: bool = False,
+    weights: Sequence[Weights] = ("best",),
+    trusted: Collection[str] = (),
+) -> list[Predictions]:
+    """Predicts the held-out items of one fold, once by each of the weights.
+
+    Returns:
+        For each weights, a row per item: what names it, `fold`, metadata, truth and predictions.
+    """
+    cli = PredictCLI(run, fold, overrides, arrays=arrays, trusted=trusted)
+    data = cli.datamodule
+    require_data(run, data)
+    items = data.items()
+    split = Split(fold=fold, folds=read_folds(run.folds_csv, data.names()))
+    data.use(split)
+    data.select("held_out", views=data.views if flips else ("plain",))
+    held_out = items[split.held_out(data.names())]
+    return [_joined(cli.predict(which), held_out, run, fold, data.id_columns) for which in weights]
+
+
+def fingerprint(data: FoldDataModule, folds: pd.Series) -> dict[str, str]:
+    """Hashes of the labels, of the folds and, where there is such a thing, of the contents of the items."""
+    texts = {"labels": data.items().to_csv(index=False), "folds": folds.reset_index().to_csv(index=False)}
+    contents = data.contents()
+    if contents is not None:
+        texts["contents"] = json.dumps(dict(sorted(contents.items())))
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def require_data(run: Run, data: FoldDataModule) -> None:
+    """Refuses a run whose data folder is not where the run says.
+
+    Raises:
+        RunError: It is not there.
+    """
+    if not data.root.exists():
+        raise RunError(
+            f"The data of {run.path} are not in '{data.root}' as seen from {Path.cwd()}. "
+            "Say where they are now: --data.root DIR"
+        )
+
+
+def _joined(
+    predicted: Predictions, held_out: pd.DataFrame, run: Run, fold: int, id_columns: Sequence[str]
+) -> Predictions:
+    """Predictions beside what is known of the items, in the order of the labels."""
+    id_column, *others = id_columns
+    if sorted(predicted.table[id_column]) != sorted(held_out[id_column]):
+        msg = f"fold {fold} of {run.path} predicted {len(predicted.table)} items for {len(held_out)} held out"
+        raise RuntimeError(msg)
+    table = held_out.merge(predicted.table, on=id_column, validate="one_to_one")
+    table.insert(1 + len(others), "fold", fold)
+    places = pd.Index(predicted.table[id_column]).get_indexer(pd.Index(table[id_column]))
+    return Predictions(table=table, arrays={name: array[places] for name, array in predicted.arrays.items()})

@@ -1,0 +1,120 @@
+"""Tasks on pictures: a timm backbone that can be frozen, whose features may come from the bank."""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from biomass_pl.errors import ConfigError
+from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.optim import FrozenEpochs, OptimConfig, ParameterGroup, TrainingLength, backbone_and_head
+from biomass_pl.training.task import PredictOutput, Task
+
+
+class ImageTask(Task):
+    """A network with a timm backbone, trained in one or two stages.
+
+    Args:
+        backbone: Name of any timm network.
+        pretrained: Start from timm's weights for this backbone, fetched once.
+        backbone_weights: Local weights file for the backbone (safetensors or a state dict), instead of timm's.
+        tile_size: Side in pixels of what the backbone takes; set by the data.
+        tile_batch: Tiles that the backbone takes at once, for small memories; 0 takes all.
+        compile: Compile the backbone with torch.compile: slow to start, then faster on a GPU.
+        grad_checkpointing: Compute activations again in the backward pass: less memory, a fifth more time.
+        optim: Rates of the optimizer.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str,
+        pretrained: bool = True,
+        backbone_weights: Path | None = None,
+        tile_size: int = 518,
+        tile_batch: int = 0,
+        compile: bool = False,
+        grad_checkpointing: bool = False,
+        optim: OptimConfig = OptimConfig(),
+    ) -> None:
+        super().__init__()
+        if tile_batch < 0:
+            raise ConfigError(f"model.tile_batch is {tile_batch}; give 0 (all tiles at once) or more.")
+        self.backbone_name = backbone
+        self.pretrained = pretrained
+        self.backbone_weights = backbone_weights
+        self.tile_size = tile_size
+        self.tile_batch = tile_batch
+        self.compile_backbone = compile
+        self.grad_checkpointing = grad_checkpointing
+        self.optim = optim
+        self.frozen_epochs: FrozenEpochs = 0  # told by the BackboneFreeze callback
+
+    @abc.abstractmethod
+    def make_network(self, backbone: Backbone) -> nn.Module:
+        """The network around a backbone, as its `backbone`."""
+
+    @abc.abstractmethod
+    def predict_columns(self, features: Tensor) -> Mapping[str, Tensor]:
+        """Columns of the table of predictions, numbers (B,), from the output of the backbone."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The part of the network that can be frozen."""
+        backbone = self.network.backbone
+        if not isinstance(backbone, Backbone):
+            msg = f"{type(self.network)} has no backbone"
+            raise TypeError(msg)
+        return backbone
+
+    def build(self) -> nn.Module:
+        """Backbone and network around it."""
+        backbone = Backbone(
+            name=self.backbone_name,
+            tile_size=self.tile_size,
+            pretrained=self.pretrained,
+            weights=self.backbone_weights,
+            grad_checkpointing=self.grad_checkpointing,
+            tile_batch=self.tile_batch,
+        )
+        if self.tile_batch and self.frozen_epochs != "all" and backbone.has_batch_statistics():
+            raise ConfigError(
+                f"model.tile_batch {self.tile_batch} would cut the batches whose statistics '{self.backbone_name}' "
+                "learns from (batch normalisation). Set model.tile_batch: 0 and lower data.batch_size, or freeze the "
+                "backbone for all epochs."
+            )
+        if self.compile_backbone:
+            backbone.network.compile()  # in place: weights keep their names
+        if self.frozen_epochs == "all":
+            # Before several processes wrap the network: none of them then waits for gradients that never come.
+            backbone.requires_grad_(False)
+        return self.make_network(backbone)
+
+    def features(self, batch: dict[str, Any]) -> Tensor:
+        """Output of the backbone (..., D), or what the feature bank kept of it."""
+        features: Tensor = batch["features"] if "features" in batch else self.backbone(batch["tiles"])
+        return features
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> PredictOutput:
+        """The columns of the task, and `embedding` (B, D), the mean feature of each item."""
+        features = self.features(batch)
+        embedding = features.reshape(len(batch["id"]), -1, features.shape[-1]).mean(dim=1)
+        return PredictOutput(ids=batch["id"], columns=self.predict_columns(features), arrays={"embedding": embedding})
+
+    def training_length(self) -> TrainingLength:
+        """Also the epochs in which the backbone is frozen."""
+        return replace(super().training_length(), frozen_epochs=self.frozen_epochs)
+
+    def parameter_groups(self, length: TrainingLength) -> list[ParameterGroup]:
+        """The groups `backbone` and `head`."""
+        backbone = list(self.backbone.parameters())
+        in_backbone = {id(parameter) for parameter in backbone}
+        head = [parameter for parameter in self.parameters() if id(parameter) not in in_backbone]
+        return backbone_and_head(backbone=backbone, head=head, config=self.optim, length=length)
+
+    def divergence_advice(self) -> str:
+        """The rates by name."""
+        return "Lower the rates (model.optim.head_lr, head_lr_frozen, backbone_lr) or set trainer.gradient_clip_val."
