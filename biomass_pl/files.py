@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their place, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import uuid
@@ -51,15 +52,49 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
+def require_writable(path: Path) -> None:
+    """Finds out whether a file can be written, before the work whose result it will hold; leaves nothing behind.
+
+    Args:
+        path: The file to write later.
+
+    Raises:
+        OSError: It cannot; `filename` is `path`.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        with _beside(path) as temporary:
+            temporary.touch()
+    finally:
+        for folder in filter(Path.is_dir, missing):
+            with contextlib.suppress(OSError):  # another process uses it by now
+                folder.rmdir()
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Gives a path of its own to every writer, on whatever computer, and removes what is left there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Gives a path of its own to every writer, on whatever computer, and removes what is left there.
+
+    Raises:
+        OSError: The temporary file or its folder cannot be made or written; `filename` is `path`, which the user knows.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+        # Where a file stands in the folder's place, making the folder would complain that it exists.
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        # A write to an open file, as on a full disk, fails without a name.
+        is_ours = error.filename is None or str(error.filename) in {str(temporary), *map(str, path.parents)}
+        if error.errno is None or not is_ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _as_json(content: dict[str, Any]) -> str:

@@ -1,20 +1,25 @@
 """Run folders: create, find, read, and what is complete in them. No torch.
 
 lightning_logs/<name>/version_N/
-  run.json  folds.csv  fold_K/{config.yaml metrics.csv checkpoints/{best,last}.ckpt oof.csv fold.json}
+  run.json  folds.csv  log.txt
+  fold_K/{config.yaml metrics.csv checkpoints/{best,last}.ckpt oof.csv oof_last.csv fold.json .training.lock}
   oof_predictions.csv  oof_metrics.json
 """
 
+import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from biomass_pl.errors import RunError
+from filelock import FileLock, Timeout
+
+from biomass_pl.errors import ConfigError, RunError
 from biomass_pl.files import write_json, write_json_once, write_text
 
 LOGS = "lightning_logs"
@@ -22,6 +27,21 @@ FOLDS_CSV = "folds.csv"
 _RECORD = "run.json"
 _FOLD_RECORD = "fold.json"
 _NEEDED = {"created", "folds", "status"}
+_LOCK_SECONDS = 0.2
+"""How long to try for a lock: a process that only looks whether a fold is being trained holds it for less."""
+_DIFFERS_BETWEEN_JOBS = frozenset(
+    {
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.strategy",
+        "trainer.default_root_dir",
+        "trainer.enable_progress_bar",
+        "data.init_args.num_workers",
+        "data.init_args.prefetch_factor",
+    }
+)
+"""Settings of the machine a job runs on."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,11 @@ class Run:
     def folds_csv(self) -> Path:
         """The fold of every photo, as used."""
         return self.path / FOLDS_CSV
+
+    @property
+    def log(self) -> Path:
+        """What was printed while the run was trained."""
+        return self.path / "log.txt"
 
     @property
     def oof_predictions(self) -> Path:
@@ -74,8 +99,15 @@ class Run:
         return self.checkpoints(fold) / "last.ckpt"
 
     def oof_csv(self, fold: int) -> Path:
-        """Predictions of a fold's held-out photos."""
+        """Predictions of a fold's held-out items, by the best epoch's weights."""
         return self.fold_dir(fold) / "oof.csv"
+
+    def oof_last_csv(self, fold: int) -> Path:
+        """Predictions of a fold's held-out items, by the last epoch's weights."""
+        return self.fold_dir(fold) / "oof_last.csv"
+
+    def _lock_file(self, fold: int) -> Path:
+        return self.fold_dir(fold) / ".training.lock"
 
     def record(self) -> dict[str, Any]:
         """What `run.json` says.
@@ -88,6 +120,8 @@ class Run:
         except (OSError, ValueError) as error:
             raise self._no_run() from error
         if not isinstance(record, dict) or not record.keys() >= _NEEDED:
+            raise self._no_run()
+        if not isinstance(record["folds"], list) or not all(isinstance(fold, int) for fold in record["folds"]):
             raise self._no_run()
         return record
 
@@ -103,6 +137,23 @@ class Run:
     def asked_folds(self) -> list[int]:
         """Folds the run is to train."""
         return list(self.record()["folds"])
+
+    def begun_folds(self) -> list[int]:
+        """Asked folds that have a configuration; in a shared run, others may not have begun yet."""
+        return [fold for fold in self.asked_folds() if self.config(fold).is_file()]
+
+    def config_of_any_fold(self) -> Path:
+        """The configuration of the first fold that began.
+
+        Raises:
+            RunError: None began.
+        """
+        begun = self.begun_folds()
+        if not begun:
+            raise RunError(
+                f"No fold of {self.path} has a config.yaml. Begin one: biomass fit --config RECIPE --run {self.path}"
+            )
+        return self.config(begun[0])
 
     def finished_folds(self) -> list[int]:
         """Folds whose training is complete."""
@@ -120,6 +171,40 @@ class Run:
         """Marks a fold's training as complete."""
         write_json(record, self.fold_dir(fold) / _FOLD_RECORD)
 
+    @contextmanager
+    def training(self, fold: int) -> Iterator[None]:
+        """Keeps a fold to this process while the block runs; the lock vanishes with the process, however it ends.
+
+        Raises:
+            RunError: Another process trains the fold.
+        """
+        self.fold_dir(fold).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file(fold), timeout=_LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(
+                f"Fold {fold} of {self.path} is being trained by another process. Wait for it to end, or stop it."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_being_trained(self, fold: int) -> bool:
+        """Whether a process, this one or another, trains a fold right now."""
+        if not self._lock_file(fold).is_file():
+            return False
+        try:
+            with FileLock(self._lock_file(fold), timeout=_LOCK_SECONDS):
+                return False
+        except Timeout:
+            return True
+
+    def is_in_use(self) -> bool:
+        """Whether any fold is being trained right now."""
+        return any(self.is_being_trained(fold) for fold in self.asked_folds())
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunStart:
@@ -130,6 +215,7 @@ class RunStart:
         folds: Folds to train.
         command: The command line, for the record.
         fingerprint: Hashes of the label table and the folds.
+        settings: Digest of the configuration, by `settings_digest`.
         oof: Whether out-of-fold predictions were asked for.
         files: Texts to write, by path within the run folder.
     """
@@ -138,6 +224,7 @@ class RunStart:
     folds: list[int]
     command: list[str]
     fingerprint: dict[str, str]
+    settings: str
     oof: bool
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -150,10 +237,53 @@ class RunStart:
             "versions": {package: version(package) for package in ("biomass-pl", "torch", "lightning", "timm")},
             "git_commit": _git_commit(),
             "data": self.fingerprint,
+            "settings": self.settings,
             "folds": self.folds,
             "oof": self.oof,
             "status": "running",
         }
+
+
+def settings_digest(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration without what may differ between the jobs of one run, such as devices and workers.
+
+    Args:
+        configuration: Nested sections; the order of their keys does not matter. Values other than numbers, texts
+            and lists count as what `str` makes of them.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    text = json.dumps(_comparable(configuration, prefix=""), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _comparable(value: Any, *, prefix: str) -> Any:
+    """A value as JSON can hold it, less what differs between jobs; `prefix` begins the dotted keys within it."""
+    if isinstance(value, Mapping):
+        return {
+            str(key): _comparable(content, prefix=f"{prefix}{key}.")
+            for key, content in value.items()
+            if f"{prefix}{key}" not in _DIFFERS_BETWEEN_JOBS
+        }
+    if isinstance(value, list | tuple):
+        return [_comparable(item, prefix=prefix) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(str(item) for item in value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def check_run_name(name: str) -> None:
+    """Refuses a name that would leave the folder of all runs, or hide in it.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+        raise ConfigError(
+            f"{name!r} cannot name a run; give a name without slashes and without a dot in front, such as "
+            "--name two_stage."
+        )
 
 
 def create_run(logs: Path, start: RunStart) -> Run:
@@ -162,7 +292,11 @@ def create_run(logs: Path, start: RunStart) -> Run:
     Args:
         logs: The folder of all runs.
         start: What the run begins with.
+
+    Raises:
+        ConfigError: The name cannot be a folder's.
     """
+    check_run_name(start.name)
     parent = logs / start.name
     parent.mkdir(parents=True, exist_ok=True)
     number = max((_number(folder) for folder in parent.glob("version_*")), default=-1) + 1
@@ -195,8 +329,13 @@ def join_run(path: Path, start: RunStart) -> Run:
         raise RunError(f"{path} holds something that is no run. Name a new folder.")
     write_json_once(start.record(), path / _RECORD)
     run = Run(path)
-    if run.record()["data"] != start.fingerprint:
+    record = run.record()
+    if record.get("data") != start.fingerprint:
         raise RunError(f"{path} was made from other labels or folds. Name a new folder.")
+    if "settings" not in record:
+        raise RunError(f"{path} was started by an older version, which recorded no settings. Name a new folder.")
+    if record["settings"] != start.settings:
+        raise RunError(f"{path} was started with other settings. Name a new folder, or use the run's own.")
     for name, text in start.files.items():
         target = path / name
         if target.is_file() and target.read_text(encoding="utf-8") != text:
@@ -211,26 +350,42 @@ def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False) 
     Args:
         logs: The folder of all runs.
         path: A run folder.
-        unfinished: Only a run in which something is left to do.
+        unfinished: Only a run in which something is left to do; unless it is named, one that no process trains now.
 
     Raises:
         RunError: There is none.
     """
     if path is not None:
-        if not path.is_dir():
-            raise RunError(f"Run folder {path} does not exist. Name one such as {LOGS}/NAME/version_0.")
-        run = Run(path)
-        if unfinished and run.is_complete():
-            raise RunError(f"Run {path} is complete; there is nothing to resume.")
-        run.record()
-        return run
+        return _named_run(path, unfinished=unfinished)
     runs = [Run(record.parent) for record in logs.glob(f"*/version_*/{_RECORD}")]
     if unfinished:
         runs = [run for run in runs if not run.is_complete()]
     if not runs:
-        kind = "unfinished run" if unfinished else "run"
-        raise RunError(f"There is no {kind} in {logs}. Train one: biomass fit --config configs/quickstart.yaml")
-    return max(runs, key=lambda run: str(run.record()["created"]))
+        kind, option = ("unfinished run", "--resume") if unfinished else ("run", "--run")
+        raise RunError(
+            f"There is no {kind} in {logs}; train one with biomass fit --config configs/quickstart.yaml, "
+            f"or name one elsewhere with {option} DIR."
+        )
+    runs.sort(key=lambda run: str(run.record()["created"]), reverse=True)
+    if not unfinished:
+        return runs[0]
+    for run in runs:
+        if not run.is_in_use():
+            return run
+    raise RunError(
+        f"The unfinished run {runs[0].path} is being trained right now; wait for it or name another: "
+        "biomass fit --resume DIR"
+    )
+
+
+def _named_run(path: Path, *, unfinished: bool) -> Run:
+    if not path.is_dir():
+        raise RunError(f"Run folder {path} does not exist. Name one such as {LOGS}/NAME/version_0.")
+    run = Run(path)
+    if unfinished and run.is_complete():
+        raise RunError(f"Run {path} is complete; there is nothing to resume.")
+    run.record()
+    return run
 
 
 def _number(folder: Path) -> int:

@@ -1,11 +1,14 @@
 """Files are whole or absent."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from biomass_pl.files import replacing, write_json, write_table, write_text
+from biomass_pl.files import replacing, require_writable, write_json, write_json_once, write_table, write_text
 
 
 def names(folder):
@@ -83,3 +86,80 @@ def test_a_table_has_no_index_column_and_keeps_every_digit(tmp_path):
     table = pd.DataFrame({"image_id": ["a", "b"], "grams": [0.1 + 0.2, 1 / 3]}, index=[7, 8])
     write_table(table, tmp_path / "oof.csv")
     assert (tmp_path / "oof.csv").read_text() == "image_id,grams\na,0.30000000000000004\nb,0.3333333333333333\n"
+
+
+def failing_write(path, error_number, filename):
+    """Fails as the writing of a temporary file does: with its name, or with none where the file was open already."""
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(error_number, os.strerror(error_number), *filename(temporary))
+
+
+@pytest.mark.parametrize(
+    "filename", [lambda temporary: (temporary,), lambda temporary: (str(temporary),), lambda temporary: ()]
+)
+@pytest.mark.parametrize(("error_number", "kind"), [(errno.EACCES, PermissionError), (errno.ENOSPC, OSError)])
+def test_an_error_of_writing_names_the_file_that_was_asked_for(tmp_path, filename, error_number, kind):
+    path = tmp_path / "oof.csv"
+    with pytest.raises(kind) as caught:
+        failing_write(path, error_number, filename)
+    assert caught.value.filename == str(path) and caught.value.filename2 is None
+    assert caught.value.errno == error_number and caught.value.strerror == os.strerror(error_number)
+    assert names(tmp_path) == []
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    photo = tmp_path / "photo.jpg"
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "oof.csv"):
+        photo.read_bytes()
+    assert caught.value.filename == str(photo)
+
+
+def test_a_rename_that_fails_names_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / "oof.csv"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text("text", path)
+    assert caught.value.filename == str(path) and caught.value.filename2 is None
+    assert names(tmp_path) == ["oof.csv"]
+
+
+@pytest.mark.parametrize("write", [write_text, write_json_once, write_table, lambda _, path: require_writable(path)])
+@pytest.mark.parametrize("place", ["file/oof.csv", "file/folder/oof.csv"])
+def test_a_file_in_the_place_of_a_folder_is_told_with_the_path_asked_for(tmp_path, write, place):
+    (tmp_path / "file").write_text("mine")
+    content = {write_text: "text", write_json_once: {}, write_table: pd.DataFrame({"a": [1]})}.get(write)
+    with pytest.raises(NotADirectoryError) as caught:
+        write(content, tmp_path / place)
+    assert caught.value.filename == str(tmp_path / place)
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["oof.csv", "folder/oof.csv", "folder/within/oof.csv", "there/oof.csv"])
+def test_trying_whether_a_file_can_be_written_leaves_nothing(tmp_path, place):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "oof.csv").write_text("old")
+    require_writable(tmp_path / place)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["there", "there/oof.csv"]
+    assert (tmp_path / "there" / "oof.csv").read_text() == "old"
+
+
+def test_trying_a_relative_path_works_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    require_writable(Path("oof.csv"))
+    require_writable(Path("folder/oof.csv"))
+    assert names(tmp_path) == []
+
+
+def test_a_place_where_nothing_can_be_made_is_told():
+    for path in (Path("/proc/oof.csv"), Path("/proc/folder/oof.csv")):
+        with pytest.raises(OSError, match=r"oof\.csv") as caught:
+            require_writable(path)
+        assert caught.value.filename == str(path)
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(tmp_path):
+    (tmp_path / "oof.csv").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        require_writable(tmp_path / "oof.csv")
+    assert caught.value.filename == str(tmp_path / "oof.csv")

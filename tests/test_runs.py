@@ -1,9 +1,13 @@
 """Run folders: their numbers, which one is found, and what is said when there is none."""
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
@@ -11,13 +15,43 @@ from threading import Barrier
 import pytest
 
 from biomass_pl import __version__
-from biomass_pl.errors import RunError
-from biomass_pl.runs import Run, RunStart, create_run, find_run, join_run
+from biomass_pl.errors import ConfigError, RunError
+from biomass_pl.runs import Run, RunStart, check_run_name, create_run, find_run, join_run, settings_digest
+
+TRAINING = """
+import os, sys
+from pathlib import Path
+from biomass_pl.runs import Run
+
+with Run(Path(sys.argv[1])).training(int(sys.argv[2])):
+    is_loader = sys.argv[3] == "with a loader" and os.fork() == 0
+    if is_loader or sys.argv[3] == "alone":
+        print("began", flush=True)
+    sys.stdin.read()
+    if is_loader:
+        os._exit(0)
+"""
+"""A process that trains a fold until it is killed or its input ends; its loader, forked from it, outlives a kill."""
+
+
+@contextmanager
+def another_process(run: Run, fold: int, loader: str = "alone") -> Iterator[subprocess.Popen[str]]:
+    """Another process that trains a fold."""
+    command = [sys.executable, "-c", TRAINING, str(run.path), str(fold), loader]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "began\n"
+        yield process
 
 
 def make_start(name: str = "two_stage", *, folds: tuple[int, ...] = (0, 1), **changes) -> RunStart:
     start = RunStart(
-        name=name, folds=list(folds), command=["biomass", "fit"], fingerprint={"table": "abc"}, oof=True, **changes
+        name=name,
+        folds=list(folds),
+        command=["biomass", "fit"],
+        fingerprint={"table": "abc"},
+        settings="0123",
+        oof=True,
+        **changes,
     )
     return start
 
@@ -81,7 +115,7 @@ def test_a_new_run_records_what_was_asked(tmp_path):
     run = make_run(tmp_path, folds=(2, 4))
     record = run.record()
     assert record["name"] == "two_stage" and record["command"] == ["biomass", "fit"] and record["oof"] is True
-    assert record["data"] == {"table": "abc"} and record["status"] == "running"
+    assert record["data"] == {"table": "abc"} and record["settings"] == "0123" and record["status"] == "running"
     assert record["versions"]["biomass-pl"] == __version__
     assert set(record["versions"]) == {"biomass-pl", "torch", "lightning", "timm"}
     assert record["created"].endswith("+00:00")
@@ -122,6 +156,8 @@ def test_files_have_the_documented_places(tmp_path):
         (run.best_checkpoint(3), "fold_3/checkpoints/best.ckpt"),
         (run.last_checkpoint(3), "fold_3/checkpoints/last.ckpt"),
         (run.oof_csv(3), "fold_3/oof.csv"),
+        (run.oof_last_csv(3), "fold_3/oof_last.csv"),
+        (run.log, "log.txt"),
     ]
     assert all(path == tmp_path / relative for path, relative in places)
 
@@ -160,9 +196,11 @@ def test_folders_of_other_tools_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("logs", ["", "lightning_logs"])
-@pytest.mark.parametrize(("unfinished", "kind"), [(False, "no run"), (True, "no unfinished run")])
-def test_no_run_at_all_says_how_to_train_one(tmp_path, logs, unfinished, kind):
-    with pytest.raises(RunError, match=f"There is {kind} in .*biomass fit --config"):
+@pytest.mark.parametrize(
+    ("unfinished", "kind", "option"), [(False, "no run", "--run"), (True, "no unfinished run", "--resume")]
+)
+def test_no_run_at_all_says_how_to_train_or_name_one(tmp_path, logs, unfinished, kind, option):
+    with pytest.raises(RunError, match=f"There is {kind} in .*biomass fit --config .* {option} DIR"):
         find_run(tmp_path / logs, unfinished=unfinished)
 
 
@@ -192,7 +230,19 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, unfinished):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"name": "a", "fol', b"[1, 2]", b"3", b"null", b"{}", b'{"folds": [0]}', b"\xff\xfe"]
+    "content",
+    [
+        b"",
+        b'{"name": "a", "fol',
+        b"[1, 2]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"folds": [0]}',
+        b"\xff\xfe",
+        b'{"created": "", "status": "running", "folds": 3}',
+        b'{"created": "", "status": "running", "folds": ["../x"]}',
+    ],
 )
 @pytest.mark.parametrize("unfinished", [False, True])
 @pytest.mark.parametrize("named", [False, True])
@@ -233,15 +283,28 @@ def test_jobs_that_join_one_run_share_its_record_and_add_their_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"files": {"folds.csv": "other"}}, "says something else"), ({}, "other labels or folds")],
+    [
+        ({"files": {"folds.csv": "other"}}, "says something else"),
+        ({"fingerprint": {"table": "changed"}}, "other labels or folds"),
+        ({"settings": "4567"}, "with other settings. Name a new folder, or use the run's own"),
+    ],
 )
 def test_another_run_cannot_be_joined(changes, message, tmp_path):
-    join_run(tmp_path / "shared", make_start(files={"folds.csv": "same"}))
-    start = make_start(**({"files": {"folds.csv": "same"}} | changes))
-    if not changes:
-        start = replace(start, fingerprint={"table": "changed"})
-    with pytest.raises(RunError, match=message):
-        join_run(tmp_path / "shared", start)
+    start = make_start(files={"folds.csv": "same"})
+    run = join_run(tmp_path / "shared", start)
+    with pytest.raises(RunError, match=message) as caught:
+        join_run(run.path, replace(start, **changes))
+    assert str(run.path) in str(caught.value)
+    assert run.folds_csv.read_text() == "same" and run.record()["settings"] == "0123"
+
+
+def test_a_run_that_recorded_no_settings_cannot_be_joined(tmp_path):
+    run = join_run(tmp_path / "shared", make_start())
+    record = run.record()
+    del record["settings"]
+    (run.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"older version, which recorded no settings\. Name a new folder"):
+        join_run(run.path, make_start())
 
 
 def test_a_folder_with_other_things_cannot_become_a_run(tmp_path):
@@ -249,3 +312,173 @@ def test_a_folder_with_other_things_cannot_become_a_run(tmp_path):
     with pytest.raises(RunError, match="no run"):
         join_run(tmp_path, make_start())
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_fold_is_trained_by_one_process_at_a_time(tmp_path):
+    run = make_run(tmp_path)
+    with another_process(run, 0):
+        with pytest.raises(RunError) as caught, run.training(0):
+            raise AssertionError("two processes train one fold")
+        with run.training(1):
+            assert run.is_being_trained(1)
+    message = f"Fold 0 of {run.path} is being trained by another process. Wait for it to end, or stop it."
+    assert str(caught.value) == message
+    with run.training(0):
+        pass
+
+
+@pytest.mark.parametrize("loader", ["alone", "with a loader"])
+def test_a_killed_training_frees_its_fold(tmp_path, loader):
+    run = make_run(tmp_path)
+    with another_process(run, 0, loader) as process:
+        assert run.is_being_trained(0)
+        process.kill()
+        process.wait()
+        assert not run.is_in_use()
+        with run.training(0):
+            pass
+
+
+def test_a_training_that_fails_frees_its_fold(tmp_path):
+    run = make_run(tmp_path)
+    with pytest.raises(KeyError), run.training(0):
+        raise KeyError
+    assert not run.is_being_trained(0)
+
+
+def test_looking_whether_a_fold_is_trained_leaves_nothing_and_hinders_nobody(tmp_path):
+    run = make_run(tmp_path)
+    assert not run.is_being_trained(0) and not run.is_in_use()
+    assert [path.name for path in run.path.rglob("*")] == ["run.json"]
+    with another_process(run, 1):
+        assert [run.is_being_trained(fold) for fold in (0, 1)] == [False, True]
+        assert run.is_in_use()
+    assert not run.is_being_trained(1) and not run.is_in_use()
+    with run.training(1):
+        pass
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(tmp_path):
+    older, newer = (make_run(tmp_path, created=dated(hour)) for hour in (1, 2))
+    with another_process(newer, 1):
+        assert find_run(tmp_path, unfinished=True) == older
+        assert find_run(tmp_path) == newer
+        assert find_run(tmp_path, newer.path, unfinished=True) == newer
+        older.update_record(status="complete")
+        with pytest.raises(RunError, match="is being trained right now; wait for it or name another") as caught:
+            find_run(tmp_path, unfinished=True)
+        assert f"The unfinished run {newer.path} is" in str(caught.value)
+    assert find_run(tmp_path, unfinished=True) == newer
+
+
+def test_folds_of_a_shared_run_that_never_began_are_passed_over(tmp_path):
+    run = make_run(tmp_path, folds=(0, 1, 2))
+    run.fold_dir(0).mkdir()
+    assert run.begun_folds() == []
+    with pytest.raises(RunError, match=r"No fold of .* Begin one: biomass fit --config RECIPE --run") as caught:
+        run.config_of_any_fold()
+    assert str(run.path) in str(caught.value)
+    for fold in (2, 1, 3):  # the third is none of the run's
+        run.fold_dir(fold).mkdir()
+        run.config(fold).touch()
+    assert run.begun_folds() == [1, 2]
+    assert run.config_of_any_fold() == run.path / "fold_1/config.yaml"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../a", "/a", "a\\b", "a\0b"])
+def test_a_name_that_leaves_the_logs_or_hides_is_refused(tmp_path, name):
+    logs = tmp_path / "logs"
+    with pytest.raises(ConfigError, match="such as --name two_stage") as caught:
+        make_run(logs, name)
+    assert repr(name) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["two_stage", "a.b", "a..b", "tiles 3x3", "--", "été", "version_0"])
+def test_other_names_are_free(tmp_path, name):
+    check_run_name(name)
+    assert find_run(make_run(tmp_path, name).path.parents[1]).path == tmp_path / name / "version_0"
+
+
+CONFIGURATION = {
+    "seed_everything": 7,
+    "trainer": {"max_epochs": 3, "devices": 1, "callbacks": [{"class_path": "a"}, {"class_path": "b"}]},
+    "model": {"class_path": "Task", "init_args": {"rate": 0.1, "weights": None}},
+    "data": {"class_path": "Data", "init_args": {"root": "photos", "num_workers": 4}},
+}
+
+
+def changed(key: str, value) -> dict:
+    """The configuration with one dotted key set."""
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    *sections, name = key.split(".")
+    section = configuration
+    for part in sections:
+        section = section.setdefault(part, {})
+    section[name] = value
+    return configuration
+
+
+def test_the_digest_of_settings_is_that_of_their_sorted_json():
+    known = hashlib.sha256(b'{"model": {"a": "x/y", "b": [1, null]}, "trainer": {}}').hexdigest()
+    assert settings_digest({"trainer": {"devices": 8}, "model": {"b": [1, None], "a": Path("x/y")}}) == known
+
+
+def test_the_order_of_settings_does_not_matter():
+    reversed_order = {key: CONFIGURATION[key] for key in reversed(CONFIGURATION)}
+    reversed_order["data"] = {"init_args": {"num_workers": 4, "root": Path("photos")}, "class_path": "Data"}
+    assert settings_digest(reversed_order) == settings_digest(CONFIGURATION)
+    callbacks = [{"class_path": "b"}, {"class_path": "a"}]
+    assert settings_digest(changed("trainer.callbacks", callbacks)) != settings_digest(CONFIGURATION)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.accelerator", "gpu"),
+        ("trainer.devices", 2),
+        ("trainer.num_nodes", 2),
+        ("trainer.strategy", {"class_path": "DDPStrategy"}),
+        ("trainer.default_root_dir", Path("elsewhere")),
+        ("trainer.enable_progress_bar", False),
+        ("data.init_args.num_workers", 0),
+        ("data.init_args.prefetch_factor", 8),
+    ],
+)
+def test_jobs_of_one_run_may_use_machines_of_their_own(key, value):
+    assert settings_digest(changed(key, value)) == settings_digest(CONFIGURATION)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed_everything", 8),
+        ("trainer.max_epochs", 4),
+        ("model.init_args.rate", 0.2),
+        ("model.init_args.weights", "None"),
+        ("model.init_args.num_workers", 4),
+        ("data.init_args.root", Path("other")),
+        ("data.init_args.bank_views", 2),
+        ("devices", 1),
+    ],
+)
+def test_other_settings_have_another_digest(key, value):
+    assert settings_digest(changed(key, value)) != settings_digest(CONFIGURATION)
+
+
+def test_the_digest_is_the_same_in_every_process():
+    code = (
+        "from biomass_pl.runs import settings_digest\n"
+        "print(settings_digest({'model': {'classes': {'wheat', 'clover', 'rye'}, 'shape': (1, 2)}}))"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in range(3)
+    }
+    assert len(digests) == 1
