@@ -261,7 +261,8 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpa
     if {"-h", "--help"} & set(rest):
         from biomass_pl.harness.help import print_help
 
-        print_help(parser, training=parser.prog.endswith("fit"), configurations=own.config)
+        recipes = [part for file in own.config for part in ("--config", file)]
+        print_help(parser, training=parser.prog.endswith("fit"), arguments=[*recipes, *rest])
         raise SystemExit(0)
     configurations = [part for file in own.config for part in ("--config", file)]
     del own.config

@@ -9,6 +9,7 @@ from pathlib import Path
 from biomass_pl.errors import ConfigError
 from biomass_pl.systems import System, all_systems, resolved
 
+
 def sample(arguments: Sequence[str]) -> None:
     """`biomass sample`: renders labelled photos of a system."""
     systems = {system.name: system for system in all_systems()}
@@ -28,7 +29,9 @@ def sample(arguments: Sequence[str]) -> None:
     numbers = {option.name: option.default for option in rendered.options}
     given = {name: getattr(chosen, name) for name in options if getattr(chosen, name) is not None}
     for name in given.keys() - numbers.keys():
-        raise ConfigError(f"--{name} is not for --kind {chosen.kind}, but for {_kinds_with(name, systems)}. Leave it out.")
+        raise ConfigError(
+            f"--{name} is not for --kind {chosen.kind}, but for {_kinds_with(name, systems)}. Leave it out."
+        )
     numbers |= given
     resolved(rendered.render)(out=chosen.out, seed=chosen.seed, **numbers)
     print(f"{numbers['photos']} labelled and {numbers['test_photos']} test photos: {chosen.out}")  # noqa: T201

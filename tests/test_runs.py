@@ -16,7 +16,8 @@ import pytest
 
 from biomass_pl import __version__
 from biomass_pl.errors import ConfigError, RunError
-from biomass_pl.runs import Run, RunStart, check_run_name, create_run, find_run, join_run, settings_digest
+from biomass_pl.new_runs import RunStart, check_run_name, create_run, join_run, settings_digest
+from biomass_pl.runs import Run, find_run
 
 TRAINING = """
 import os, sys

@@ -25,7 +25,8 @@ from biomass_pl.harness.processes import assigned_fold, made_once
 from biomass_pl.harness.recipes import logs_folder, named_classes, named_systems, recipe_name
 from biomass_pl.harness.stored_config import require_safe_config
 from biomass_pl.harness.trainer_settings import check_trainer
-from biomass_pl.runs import FOLDS_CSV, LOGS, Run, RunStart, check_run_name, create_run, find_run, join_run, settings_digest
+from biomass_pl.new_runs import RunStart, check_run_name, create_run, join_run, settings_digest
+from biomass_pl.runs import FOLDS_CSV, LOGS, Run, find_run
 from biomass_pl.terminal import logging_to, say
 from biomass_pl.training.callbacks.feature_bank import check_bank
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
@@ -126,7 +127,7 @@ def _train(session: _Session) -> None:
 
 
 def _predict_fold(session: _Session, fold: int) -> None:
-    """Writes the predictions of the held-out items by the best and by the last epoch's weights, unless they are there."""
+    """Writes what the best and the last epoch's weights predict of the held-out items, unless it is there."""
     run = session.run
     if run.oof_csv(fold).is_file() and run.oof_last_csv(fold).is_file():
         return
@@ -271,6 +272,8 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
             system.imported()
         require_safe_config(run.config(fold), run=run.path, trusted=options.trust)
     cli = RunCLI(["--config", str(shared), *arguments])
+    # All processes have found the run before the first of them takes a lock, which would hide it from the others.
+    run = made_once(cli.trainer, lambda: run)
     require_data(run, cli.datamodule)
     folds = read_folds(run.folds_csv, cli.datamodule.names())
     now, then = fingerprint(cli.datamodule, folds), run.record()["data"]

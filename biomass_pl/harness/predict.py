@@ -259,7 +259,7 @@ class _Command:
     def _has_the_data_of_the_run(self, cli: PredictCLI) -> bool:
         """Whether another data folder holds what the run was trained on, to the last byte."""
         data = cli.datamodule
-        return fingerprint(data, read_folds(self.run.folds_csv, data.names())) == self.run.record()["data"]
+        return bool(fingerprint(data, read_folds(self.run.folds_csv, data.names())) == self.run.record()["data"])
 
     def _own_name(self, path: Path, differences: Sequence[str]) -> Path:
         return path.with_stem("_".join([path.stem, *differences]))

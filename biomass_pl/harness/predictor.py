@@ -16,8 +16,8 @@ from biomass_pl.data.splits import Split, read_folds
 from biomass_pl.errors import RunError
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.processes import on_its_own
-from biomass_pl.harness.stored_config import require_safe_config
 from biomass_pl.harness.recipes import named_systems
+from biomass_pl.harness.stored_config import require_safe_config
 from biomass_pl.runs import Run
 from biomass_pl.training.callbacks.checkpoint import read_checkpoint
 from biomass_pl.training.callbacks.feature_bank import stored_predictions

@@ -1,4 +1,4 @@
-"""Recipes as files: read before anything is made of them, for what is wrong with the YAML and which system they name."""
+"""Recipes as files: what is wrong with their YAML, and which classes and systems they name."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -65,6 +65,25 @@ def named_classes(section: object) -> Iterator[str]:
             yield from named_classes(value)
 
 
+def recipe_classes(arguments: Sequence[str]) -> list[str]:
+    """What the recipes or the command line name as data module or model, the last named first.
+
+    Args:
+        arguments: Arguments of Lightning's form.
+
+    Raises:
+        ConfigError: A recipe cannot be read.
+    """
+    names: list[str] = []
+    for path in recipe_files(arguments):
+        recipe = read_recipe(path)
+        for section in _SECTIONS:
+            content = recipe.get(section)
+            names += [content] if isinstance(content, str) else list(named_classes(content))
+    names += [argument.rpartition("=")[2] for argument in arguments]
+    return names[::-1]
+
+
 def named_systems(arguments: Sequence[str]) -> list[System]:
     """The systems whose data module or task the recipes or the command line name, the last named first.
 
@@ -74,14 +93,7 @@ def named_systems(arguments: Sequence[str]) -> list[System]:
     Raises:
         ConfigError: A recipe cannot be read.
     """
-    names = []
-    for path in recipe_files(arguments):
-        recipe = read_recipe(path)
-        for section in _SECTIONS:
-            content = recipe.get(section)
-            names += [content] if isinstance(content, str) else list(named_classes(content))
-    names += [argument.rpartition("=")[2] for argument in arguments]
-    systems = [system for system in map(system_of, reversed(names)) if system is not None]
+    systems = [system for system in map(system_of, recipe_classes(arguments)) if system is not None]
     return list({system.name: system for system in systems}.values())
 
 

@@ -13,9 +13,9 @@ from biomass_pl.data.base import FoldDataModule, TableFeatures
 from biomass_pl.errors import ConfigError, RunError
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_importance
+from biomass_pl.evaluation.report import MakesSubmission, Report, StackColumns
 from biomass_pl.evaluation.stacking import StackConfig, StackResult, image_score_features, stack
 from biomass_pl.files import write_table
-from biomass_pl.evaluation.report import MakesSubmission, Report, StackColumns
 from biomass_pl.harness.out_of_fold import companion, read_predictions, report_out_of_fold
 from biomass_pl.harness.predict import finished_folds
 from biomass_pl.harness.predictor import PredictCLI, require_data

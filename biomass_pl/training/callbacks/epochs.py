@@ -65,10 +65,13 @@ class EpochTable(Callback):
     def _line(self, trainer: Trainer, scores: dict[str, float], seconds: float) -> str:
         names = ("train/loss", "val/loss", self.objective.name)
         values = [f"{name} {_number(scores[name])}" for name in dict.fromkeys(names) if name in scores]
-        so_far = [row[self.objective.name] for row in self._rows if not math.isnan(row.get(self.objective.name, math.nan))]
+        so_far = [
+            row[self.objective.name] for row in self._rows if not math.isnan(row.get(self.objective.name, math.nan))
+        ]
         if so_far:
             values.append(f"best {_number(max(so_far) if self.objective.mode == 'max' else min(so_far))}")
-        return f"{self.title}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(values)}  {seconds:.1f} s"
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        return "  ".join([self.title, epoch, *values, f"{seconds:.1f} s"])
 
 
 def _number(value: float) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from pandas.api.types import is_numeric_dtype
 
 from biomass_pl.training.task import PredictOutput
 

@@ -36,6 +36,8 @@ class FoldProgressBar(TQDMProgressBar):
         super().on_predict_batch_start(trainer, *args, **kwargs)
         self.predict_progress_bar.set_description(f"{self.title}, predicting")
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """None: every epoch leaves a line with its losses and scores."""
         return {}
