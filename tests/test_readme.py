@@ -1,4 +1,4 @@
-"""Every `biomass` command that the README shows works."""
+"""Every `biomass` command that the READMEs show works, and what their tables say of the settings is so."""
 
 import re
 import shlex
@@ -8,14 +8,24 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from biomass_pl.cli import main
+from biomass_pl.harness.parser import RunCLI
 from biomass_pl.pasture.tables import read_labels
+from tests.pasture.test_published_arguments import ROWS, Row
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("biomass ")]
+READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("biomass_pl/*/README.md"))]
+"""The main one first: the others use what its commands made."""
+
+
+def shell_lines(readme: Path) -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```$", readme.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+COMMANDS = [line for readme in READMES for line in shell_lines(readme) if line.startswith("biomass ")]
 
 SMALL = [
     *("--model.backbone", "test_vit.r160_in1k"),
@@ -62,26 +72,103 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
         expected = 2 if "--resume" in arguments else 0  # nothing was interrupted here
         assert main([name, *arguments]) == expected, command
     assert "no unfinished run" in capsys.readouterr().err
-    assert Path("grams.csv").is_file()
+    assert Path("predictions.csv").is_file()
 
 
 def test_there_are_commands_of_every_kind():
     assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "stack", "sample", "bench", "bank"}
 
 
-def test_every_file_and_recipe_named_exists():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (REPOSITORY / target).exists(), target
-    listed = set(re.findall(r"\(configs/(\w+\.yaml)\)", README))
-    assert listed == {path.name for path in (REPOSITORY / "configs").glob("*.yaml")}
+def links(readme: Path) -> list[str]:
+    return re.findall(r"\]\((?!https?:)([^)]+)\)", readme.read_text())
+
+
+def headings(readme: Path) -> set[str]:
+    """The names by which links lead to them."""
+    lines = re.findall(r"^#+ (.+)$", readme.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: str(readme.relative_to(REPOSITORY)))
+def test_every_link_leads_somewhere(readme):
+    assert links(readme)
+    for link in links(readme):
+        file, _, heading = link.partition("#")
+        target = readme.parent / file if file else readme
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+def test_every_recipe_is_explained_once():
+    listed = [
+        recipe for readme in READMES for recipe in re.findall(r"\(\.\./\.\./configs/([^)]+)\)", readme.read_text())
+    ]
+    assert sorted(listed) == sorted(path.name for path in (REPOSITORY / "configs").glob("*.yaml"))
+
+
+def argument_rows(system: str, *, columns: int) -> list[list[str]]:
+    """Cells of the rows of those tables of arguments that have so many columns, without the code marks."""
+    readme = (REPOSITORY / "biomass_pl" / system / "README.md").read_text()
+    found, is_table = [], False
+    for line in readme.splitlines():
+        cells = [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            is_table = False
+        elif cells[0] == "published argument":
+            is_table = True
+        elif is_table and len(cells) == columns and not line.startswith("|---"):
+            found.append(cells)
+    return found
+
+
+def pasture_rows() -> list[tuple[str, str, str]]:
+    """Published argument, key and default; what follows a key, such as the class of a callback, is left out."""
+    return [
+        (published, re.split("[,:]", key)[0], default)
+        for published, key, default in argument_rows("pasture", columns=3)
+    ]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.published)
+def test_a_published_pasture_argument_is_listed_with_its_key_and_default(row: Row):
+    key = row.key.removeprefix("--")
+    listed = [rest for published, *rest in pasture_rows() if published.startswith(row.published)]
+    default = list(row.default) if isinstance(row.default, tuple) else row.default
+    # `off` would be False in YAML.
+    assert [key, default] in [[name, text if text == "off" else yaml.safe_load(text)] for name, text in listed]
+
+
+def test_the_other_pasture_keys_exist_and_have_the_listed_defaults(capsys):
+    tested = {row.key.removeprefix("--") for row in ROWS}
+    others = {key: default for _, key, default in pasture_rows() if key not in tested}
+    options = {key for key in others if " " in key}
+    assert len(options) > 5 and {"data.root", "model.context_adjustment"} <= others.keys()
+    for command, option in map(str.split, options):
+        assert main([command, "--help"]) == 0
+        assert re.search(rf"{option}\b", capsys.readouterr().out), option
+    base = ["--config", str(REPOSITORY / "configs" / "five_head.yaml")]
+    assert_nothing_changes(base, [f"--{key}={default}" for key, default in others.items() if key not in options])
+
+
+def assert_nothing_changes(base: list[str], settings: list[str]) -> None:
+    """What a table says is what there is already."""
+    before, after = (RunCLI(arguments).config_text().splitlines() for arguments in (base, [*base, *settings]))
+    assert before == after
+
+
+@pytest.mark.parametrize(("column", "recipe"), [(2, "lesion_quick.yaml"), (3, "lesion_eva02.yaml")])
+def test_a_lesion_recipe_has_the_listed_values(column, recipe):
+    rows = argument_rows("lesion", columns=4)
+    assert len(rows) > 20
+    base = ["--config", str(REPOSITORY / "configs" / recipe), "--model.loss", "FocalLoss"]
+    assert_nothing_changes(base, [f"--{row[1]}={row[column]}" for row in rows])
 
 
 def test_ci_runs_the_test_command_of_the_readme():
     """The script takes the line out of the README; a change of the README's form must not break that."""
     script = (REPOSITORY / ".ci" / "run").read_text()
     wanted = re.findall(r"readme_command '([^']+)'", script)
-    lines = [line for block in BLOCKS for line in block.splitlines()]
     assert len(wanted) == 2
     for text in wanted:
-        assert sum(text in line for line in lines) == 1, text
+        assert sum(text in line for line in shell_lines(READMES[0])) == 1, text
     assert subprocess.run(["bash", "-n", REPOSITORY / ".ci" / "run"]).returncode == 0
