@@ -16,6 +16,7 @@ from pathlib import Path
 from epochs import BACKBONE, TILE, WORKERS, our_epoch
 from rich.console import Console
 
+from biomass_pl.data.splits import Split
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.sample.render import render_sample
 
@@ -58,7 +59,7 @@ def main() -> None:
         if options.root is None:
             render_sample(out=root, photos=options.photos, test_photos=0, width=2000)
         data = PastureDataModule(root=root, cv_strategy="random", tile_size=TILE, batch_size=8, num_workers=WORKERS)
-        data.use_fold(0, data.make_folds())
+        data.use(Split(fold=0, folds=data.make_folds()))
         pixel_epoch = statistics.median(our_epoch(data, frozen=True) for _ in range(3))
         whole = options.epochs * FOLDS * pixel_epoch
         CONSOLE.print(f"pixel epoch {pixel_epoch:.1f} s, {FOLDS} folds x {options.epochs} epochs: {whole:.0f} s")

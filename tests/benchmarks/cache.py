@@ -20,6 +20,7 @@ from rich.console import Console
 
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.photos import read_photo
+from biomass_pl.data.splits import Split
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.targets import TARGETS
 
@@ -56,7 +57,7 @@ def train_one_epoch(root: Path, batch_size: int, workers: int, cache: bool) -> N
         num_workers=workers,
         batch_size=batch_size,
     )
-    data.use_fold(0, data.make_folds())
+    data.use(Split(fold=0, folds=data.make_folds()))
     train, validation = data.train_dataloader(), data.val_dataloader()
     for _ in range(2):
         for loader in (train, validation):

@@ -26,6 +26,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
+from biomass_pl.data.splits import Split
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.pasture.tables import read_labels
@@ -154,7 +155,7 @@ def measured(loop: str, root: Path, *, frozen: bool) -> float:
 def run_one(loop: str, root: Path, *, frozen: bool) -> None:
     """Runs an epoch and prints its seconds last."""
     data = PastureDataModule(root=root, cv_strategy="random", tile_size=TILE, batch_size=BATCH, num_workers=WORKERS)
-    data.use_fold(0, data.make_folds())
+    data.use(Split(fold=0, folds=data.make_folds()))
     if loop == "plain loop":
         seconds = plain_epoch(data, frozen=frozen)
     else:

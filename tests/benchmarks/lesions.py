@@ -46,8 +46,8 @@ def first_batch(root: Path) -> None:
     from biomass_pl.lesion.data import LesionDataModule
 
     data = LesionDataModule(root=root, positive_ratio=0.5, num_workers=0)
-    data.use_fold(0, data.make_folds())
-    data.check_fold()
+    data.use(Split(fold=0, folds=data.make_folds()))
+    data.check_split()
     batch = next(iter(data.train_dataloader()))
     seconds = time.perf_counter() - started
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

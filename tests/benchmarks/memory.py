@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from biomass_pl.data.bank import BankedFeatures, FeatureBank
+from biomass_pl.data.splits import Split
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.sample.render import render_sample
 
@@ -28,7 +29,7 @@ def resident(process: int | str = "self") -> float:
 def loader(root: Path) -> None:
     """Prints the memory of this process and its workers after each epoch."""
     data = PastureDataModule(root=root, cv_strategy="random", tile_size=224, batch_size=8, num_workers=2)
-    data.use_fold(0, data.make_folds())
+    data.use(Split(fold=0, folds=data.make_folds()))
     batches = data.train_dataloader()
     sizes = []
     for epoch in range(10):

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
 from biomass_pl.data.base import Draw, EpochSampler, FoldDataModule, shuffled
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 
 
@@ -141,7 +142,7 @@ def test_what_is_not_shared_every_process_has_as_a_whole(draw):
 
 def test_the_fold_to_hold_out_is_told_by_use_fold():
     module = photos()
-    module.use_fold(1, module.make_folds())
+    module.use(Split(fold=1, folds=module.make_folds()))
     assert module.fold == 1 and module.folds.to_dict() == {"a": 0, "b": 1}
 
 
@@ -149,12 +150,12 @@ def test_a_batch_larger_than_the_training_photos_of_the_fold_is_refused():
     folds = pd.Series([0, 0, 0, 1, 1], index=list("abcde"))
     for fold, training in ((0, 2), (1, 3)):
         module = photos(batch_size=training)
-        module.use_fold(fold, folds)
-        module.check_fold()
+        module.use(Split(fold=fold, folds=folds))
+        module.check_split()
         module = photos(batch_size=training + 1)
-        module.use_fold(fold, folds)
+        module.use(Split(fold=fold, folds=folds))
         with pytest.raises(ConfigError) as caught:
-            module.check_fold()
+            module.check_split()
         assert f"data.batch_size {training + 1} is more than the {training} training photos" in str(caught.value)
         assert f"of fold {fold}. Lower it to {training} at most" in str(caught.value)
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.photos import read_photo
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import DataError
 from biomass_pl.pasture.data import PastureDataModule
 
@@ -47,7 +48,7 @@ def files(folder):
 def pasture(root, **settings):
     small = {"tile_size": 16, "batch_size": 5, "num_workers": 0, "num_folds": 3, "aug_prob": 1.0}
     module = PastureDataModule(root=root, **{**small, **settings})
-    module.use_fold(0, module.make_folds())
+    module.use(Split(fold=0, folds=module.make_folds()))
     return module
 
 
@@ -219,5 +220,5 @@ def test_the_file_is_shared_by_training_and_validation_and_goes_with_the_module(
 
 def test_a_module_that_only_predicts_fills_no_cache(data, temporary):
     module = pasture(data, cache_images=True)
-    module.select("validation")
+    module.select("held_out")
     assert len(list(module.predict_dataloader())) > 0 and files(temporary) == []

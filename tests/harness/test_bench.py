@@ -83,7 +83,7 @@ def test_epochs_that_draw_a_part_of_the_photos_cost_that_part(lesion_recipe, wor
     report = json.loads(Path("bench.json").read_text())
     (stage,) = report["stages"]
     data = RunCLI(["--config", str(lesion_recipe)]).datamodule
-    labels = data.labels().set_index("isic_id")["target"]
+    labels = data.items().set_index("isic_id")["target"]
     training = labels[data.make_folds().loc[labels.index] != 0]
     drawn = training.sum() // 4 * 8  # half of a batch of 8 is malignant
     assert 0 < drawn < len(training)

@@ -193,7 +193,7 @@ def test_a_pasture_has_embeddings_in_the_order_of_its_table(pasture):
     found = Embeddings.read(pasture.path / "oof_embeddings.npz")
     assert found.ids.name == "image_id"
     assert found.ids.tolist() == pd.read_csv(pasture.oof_predictions)["image_id"].tolist()
-    assert found.values.shape == (24, 64) and np.isfinite(found.values).all()
+    assert found.arrays["embedding"].shape == (24, 64) and np.isfinite(found.arrays["embedding"]).all()
     test = Embeddings.read(pasture.path / "test_embeddings.npz")
     assert test.ids.tolist() == pd.read_csv(pasture.test_predictions)["image_id"].tolist()
 

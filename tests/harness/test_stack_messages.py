@@ -83,7 +83,7 @@ def test_folds_that_leave_one_class_to_learn_from_are_refused(lesion_copy, capsy
 def test_photos_that_the_embeddings_lack_are_named(lesion_copy, capsys):
     path = lesion_copy.path / "oof_embeddings.npz"
     found = Embeddings.read(path)
-    Embeddings(ids=found.ids[1:], values=found.values[1:]).write(path)
+    Embeddings(ids=found.ids[1:], values=found.arrays["embedding"][1:]).write(path)
     error = refused(lesion_copy, ["--features", "embeddings"], capsys)
     assert f"1 photo(s) have no embedding, the first is {found.ids[0]}" in error
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from biomass_pl.data.splits import Split
 from biomass_pl.lesion.data import LesionDataModule
 
 COUNT, FOLDS, SIDE = 60, 3, 16
@@ -48,7 +49,7 @@ def write_lesions(root, table=TABLE, split="train", contents=None):
 def lesion_module(root, fold=0, folds=None, **settings):
     small = {"num_folds": FOLDS, "image_size": SIDE, "batch_size": 8, "num_workers": 0}
     module = LesionDataModule(root=root, **{**small, **settings})
-    module.use_fold(fold, module.make_folds() if folds is None else folds)
+    module.use(Split(fold=fold, folds=module.make_folds() if folds is None else folds))
     return module
 
 

@@ -43,20 +43,20 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_the_table(lesion_root,
 @pytest.mark.parametrize("size", [13, 30, 59])
 def test_a_sample_keeps_all_malignant_lesions_and_the_folds_of_the_whole_table(lesion_root, lesion_folds, size):
     module = lesion_module(lesion_root, sample_size=size)
-    names = module.labels()["isic_id"].tolist()
+    names = module.items()["isic_id"].tolist()
     assert len(names) == len(set(names)) == size and set(names) >= MALIGNANT
     assert names == [name for name in TABLE["isic_id"] if name in names]
     pd.testing.assert_series_equal(module.folds, lesion_folds.loc[names])
 
 
 def test_a_sample_depends_on_the_seed_alone(lesion_root):
-    drawn = [set(lesion_module(lesion_root, sample_size=30, seed=seed).photo_ids()) for seed in (1, 1, 2)]
+    drawn = [set(lesion_module(lesion_root, sample_size=30, seed=seed).names()) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("size", [None, COUNT, 10 * COUNT])
 def test_a_sample_of_all_or_more_is_the_whole_table(lesion_root, size):
-    labels = lesion_module(lesion_root, sample_size=size).labels()
+    labels = lesion_module(lesion_root, sample_size=size).items()
     pd.testing.assert_frame_equal(labels, TABLE[["isic_id", "patient_id", "target"]])
 
 
@@ -77,7 +77,7 @@ def test_given_folds_take_the_place_of_folds_by_patient_in_a_sample_too(lesion_r
     path = given_folds(tmp_path / "folds.csv", (lesion_folds + 1) % FOLDS)
     for size in (None, 20):
         module = lesion_module(lesion_root, fold_csv=path, sample_size=size)
-        assert module.folds.to_dict() == ((lesion_folds + 1) % FOLDS)[module.photo_ids()].to_dict()
+        assert module.folds.to_dict() == ((lesion_folds + 1) % FOLDS)[module.names()].to_dict()
 
 
 def test_given_folds_that_split_a_patient_are_refused(lesion_root, lesion_folds, tmp_path):
@@ -105,10 +105,10 @@ def test_each_fold_trains_on_the_lesions_it_does_not_hold_out(lesion_root, lesio
     for fold in range(FOLDS):
         module = lesion_module(lesion_root, fold, **settings)
         train, val = ids(module.train_dataloader()), ids(module.val_dataloader())
-        assert sorted(train + val) == sorted(module.photo_ids())
-        assert set(val) == set(module.photo_ids()) & set(lesion_folds.index[lesion_folds == fold])
+        assert sorted(train + val) == sorted(module.names())
+        assert set(val) == set(module.names()) & set(lesion_folds.index[lesion_folds == fold])
         held_out.update(val)
-    assert held_out == Counter(module.photo_ids())
+    assert held_out == Counter(module.names())
 
 
 def test_the_check_lists_all_lesions_without_a_photo(lesion_folds, tmp_path):
@@ -127,7 +127,7 @@ def test_the_check_lists_all_lesions_without_a_photo(lesion_folds, tmp_path):
 
 def test_the_check_lists_all_broken_photos_of_the_sample_and_no_others(tmp_path):
     benign = TABLE["isic_id"][TABLE["target"] == 0]
-    used = set(lesion_module(write_lesions(tmp_path / "data"), sample_size=20).photo_ids())
+    used = set(lesion_module(write_lesions(tmp_path / "data"), sample_size=20).names())
     broken, unused = [name for name in benign if name in used][:2], [name for name in benign if name not in used]
     contents = {broken[0]: b"no picture", broken[1]: jpeg(0)[:-30], **dict.fromkeys(unused, b"no picture")}
     with pytest.raises(DataError) as caught:
@@ -154,7 +154,7 @@ def test_a_fold_that_lacks_a_kind_of_lesion_is_refused(lesion_root, fold, target
     """All lesions of the kind are in fold 0: its training lacks them, and so does what the others hold out."""
     lacking = pd.Series(np.where(TABLE["target"] == target, 0, POSITION % 2), index=TABLE["isic_id"])
     with pytest.raises(FoldError) as caught:
-        lesion_module(lesion_root, fold, lacking, batch_size=1).check_fold()
+        lesion_module(lesion_root, fold, lacking, batch_size=1).check_split()
     verb = ("trains on", "holds out")[fold]
     assert f"Fold {fold} {verb} no {kind} lesion; the score needs both kinds" in str(caught.value)
 
@@ -162,9 +162,9 @@ def test_a_fold_that_lacks_a_kind_of_lesion_is_refused(lesion_root, fold, target
 def test_good_folds_are_accepted_and_batches_larger_than_the_training_photos_refused(lesion_root, lesion_folds):
     for fold in range(FOLDS):
         training = int((lesion_folds != fold).sum())
-        lesion_module(lesion_root, fold, lesion_folds, batch_size=training).check_fold()
+        lesion_module(lesion_root, fold, lesion_folds, batch_size=training).check_split()
         with pytest.raises(ConfigError, match=f"data.batch_size {training + 1} is more than the {training}"):
-            lesion_module(lesion_root, fold, lesion_folds, batch_size=training + 1).check_fold()
+            lesion_module(lesion_root, fold, lesion_folds, batch_size=training + 1).check_split()
 
 
 @pytest.mark.parametrize(
@@ -187,11 +187,11 @@ def test_table_features_are_made_of_what_the_test_table_also_has(lesion_root):
     module = lesion_module(lesion_root, sample_size=30)
     features = module.table_features(None)
     whole = lesion_features(TABLE.set_index("isic_id", drop=False), columns=["age_approx", "tbp_lv_H"])
-    pd.testing.assert_frame_equal(features.labelled, whole.loc[module.photo_ids()])  # patients as in the whole table
+    pd.testing.assert_frame_equal(features.labelled, whole.loc[module.names()])  # patients as in the whole table
     assert not {"sex", "target", "iddx_full"} & set(features.labelled)
     assert list(features.test) == list(features.labelled) and features.test.index.tolist() == TEST["isic_id"].tolist()
     labelled, test = features.groups
-    assert labelled.to_dict() == module.labels().set_index("isic_id")["patient_id"].to_dict()
+    assert labelled.to_dict() == module.items().set_index("isic_id")["patient_id"].to_dict()
     assert test.to_dict() == TEST.set_index("isic_id")["patient_id"].to_dict()
 
 
@@ -233,7 +233,7 @@ def test_balanced_batches_that_cannot_be_filled_are_refused_before_training(
 ):
     module = lesion_module(lesion_root, folds=lesion_folds, batch_size=batch_size, positive_ratio=ratio)
     with pytest.raises(ConfigError) as caught:
-        module.check_fold()
+        module.check_split()
     told = f"data.positive_ratio {ratio} puts {malignant} malignant and {batch_size - malignant} benign lesions"
     trained = len(MALIGNANT & set(lesion_folds.index[lesion_folds != 0]))
     assert told in str(caught.value) and f"fold 0 trains on {trained} malignant ones" in str(caught.value)
@@ -242,6 +242,6 @@ def test_balanced_batches_that_cannot_be_filled_are_refused_before_training(
 def test_balanced_batches_of_all_malignant_lesions_at_once_are_accepted(lesion_root, lesion_folds):
     trained = len(MALIGNANT & set(lesion_folds.index[lesion_folds != 0]))
     module = lesion_module(lesion_root, folds=lesion_folds, batch_size=2 * trained, positive_ratio=0.5)
-    module.check_fold()
+    module.check_split()
     (batch,) = module.train_dataloader()
     assert batch["target"].sum() == trained

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from biomass_pl.data.augmentation import FLIPS
 from biomass_pl.errors import DataError
 from biomass_pl.lesion.photos import open_photos
 from biomass_pl.lesion.transforms import change, decode_size, plain_changes
@@ -97,7 +98,7 @@ def test_a_folder_of_jpeg_files_gives_what_the_packed_file_gives(lesion_root, le
 
 def test_datasets_can_be_sent_to_workers_that_start_from_nothing(lesion_root, lesion_folds):
     module = lesion_module(lesion_root, folds=lesion_folds)
-    module.select("validation", flips=True)
+    module.select("held_out", views=FLIPS)
     for loader in (module.train_dataloader(), module.predict_dataloader()):
         before = loader.dataset[(0, 1)]
         sent = pickle.loads(pickle.dumps(loader.dataset))
@@ -125,7 +126,7 @@ def test_the_level_of_augmentation_is_that_of_the_training_photos(lesion_root, l
 
 def test_predicting_the_held_out_photos_gives_the_validation_batches(lesion_root, lesion_folds):
     module = lesion_module(lesion_root, 2, lesion_folds)
-    module.select("validation")
+    module.select("held_out")
     assert_equal_batches(batches(module.predict_dataloader()), batches(module.val_dataloader()))
     module.check_selected()
 
@@ -135,7 +136,7 @@ def test_with_flips_each_photo_comes_three_times(lesion_root, lesion_folds, spli
     module = lesion_module(lesion_root, folds=lesion_folds)
     module.select(split)
     plain = tiles_by_id(module.predict_dataloader())
-    module.select(split, flips=True)
+    module.select(split, views=FLIPS)
     found = batches(module.predict_dataloader())
     tiles = torch.cat([batch["tiles"] for batch in found])
     assert ids(found) == [name for name in plain for _ in range(3)]
@@ -149,7 +150,7 @@ def test_with_flips_each_photo_comes_three_times(lesion_root, lesion_folds, spli
 
 def test_the_test_table_is_predicted_in_its_order_and_without_labels(lesion_root, lesion_folds):
     module = lesion_module(lesion_root, folds=lesion_folds)
-    module.select("validation", flips=True)
+    module.select("held_out", views=FLIPS)
     module.select("test")
     module.check_selected()
     found = batches(module.predict_dataloader())
@@ -161,7 +162,7 @@ def test_any_photos_are_predicted_under_their_paths(lesion_folds, tmp_path):
     for seed, path in enumerate(paths):
         path.write_bytes(jpeg(seed))
     module = lesion_module(tmp_path / "no such folder", folds=lesion_folds)
-    module.select("images", images=paths)
+    module.select("files", files=paths)
     module.check_selected()
     found = batches(module.predict_dataloader())
     assert ids(found) == [str(path) for path in paths] and all(set(batch) == {"id", "tiles"} for batch in found)

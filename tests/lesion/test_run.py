@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from biomass_pl.cli import main
+from biomass_pl.data.splits import Split
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.lesion.data import LesionDataModule
@@ -36,8 +37,8 @@ def fold_model(run: Run, fold: int) -> LesionClassifier:
 def held_out_batches(run: Run, root: Path, fold: int) -> list[dict]:
     data = LesionDataModule(root=root, image_size=32, batch_size=8, num_workers=0)
     folds = pd.read_csv(run.folds_csv).set_index("isic_id")["fold"]
-    data.use_fold(fold, folds)
-    data.select("validation")
+    data.use(Split(fold=fold, folds=folds))
+    data.select("held_out")
     return list(data.predict_dataloader())
 
 
@@ -148,7 +149,7 @@ def test_embeddings_have_the_rows_of_the_table(lesion_copy):
     found = Embeddings.read(lesion_copy.path / "oof_embeddings.npz")
     assert found.ids.name == "isic_id"
     assert found.ids.tolist() == pd.read_csv(lesion_copy.oof_predictions)["isic_id"].tolist()
-    assert found.values.shape == (120, FEATURES) and found.values.dtype == np.float32
+    assert found.arrays["embedding"].shape == (120, FEATURES) and found.arrays["embedding"].dtype == np.float32
 
 
 @pytest.mark.parametrize("fold", range(3))
@@ -163,13 +164,13 @@ def test_predictions_and_embeddings_are_those_of_the_folds_own_checkpoint(fold, 
     found = Embeddings.read(lesion_copy.path / "oof_embeddings.npz")
     embeddings = torch.cat([step["embedding"] for step in steps]).numpy()
     # Sums in another order differ in the last digits of float32.
-    assert np.allclose(found.values[held_out], embeddings, atol=1e-5)
+    assert np.allclose(found.arrays["embedding"][held_out], embeddings, atol=1e-5)
     probabilities = torch.cat([step["target_pred"] for step in steps]).numpy()
     assert np.allclose(table["target_pred"][held_out], probabilities, atol=1e-6)
     other = fold_model(lesion_copy, (fold + 1) % 3)
     with torch.inference_mode():
         another = other.predict_step(held_out_batches(lesion_copy, lesion_data, fold)[0])["embedding"].numpy()
-    assert not np.allclose(found.values[held_out][: len(another)], another, atol=1e-3)
+    assert not np.allclose(found.arrays["embedding"][held_out][: len(another)], another, atol=1e-3)
 
 
 def test_tta_averages_probabilities_and_features_of_the_flips(lesion_copy, lesion_data):
@@ -190,7 +191,7 @@ def test_tta_averages_probabilities_and_features_of_the_flips(lesion_copy, lesio
     probabilities = torch.stack([step["target_pred"] for step in steps]).mean(dim=0).numpy()
     assert np.allclose(table["target_pred"][rows], probabilities, atol=1e-6)
     embeddings = torch.stack([step["embedding"] for step in steps]).mean(dim=0).numpy()
-    assert np.allclose(found.values[rows], embeddings, atol=1e-5)
+    assert np.allclose(found.arrays["embedding"][rows], embeddings, atol=1e-5)
 
 
 def test_the_test_split_becomes_a_submission_in_the_order_of_the_sample(lesion_copy, lesion_data):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 from biomass_pl.lesion.classifier import BACKBONES
 from biomass_pl.lesion.data import LesionDataModule
@@ -26,7 +27,7 @@ FAST = OptimConfig(head_lr=1e-2, backbone_lr=1e-3, head_lr_frozen=1e-2, warmup_e
 
 def fold_data(root: Path, folds: pd.Series | None = None) -> LesionDataModule:
     data = LesionDataModule(root=root, num_folds=3, image_size=32, batch_size=16, num_workers=0, seed=1)
-    data.use_fold(0, data.make_folds() if folds is None else folds)
+    data.use(Split(fold=0, folds=data.make_folds() if folds is None else folds))
     return data
 
 
@@ -64,7 +65,7 @@ def own_messages(caplog) -> list[str]:
 @pytest.fixture
 def held_out(lesions) -> LesionDataModule:
     data = fold_data(lesions)
-    data.select("validation")
+    data.select("held_out")
     return data
 
 
@@ -75,7 +76,7 @@ def batch(held_out) -> dict:
 
 def one_class_folds(root: Path) -> pd.Series:
     """Folds of which the first holds out benign lesions alone."""
-    labels = fold_data(root).labels()
+    labels = fold_data(root).items()
     benign = labels.index[labels["target"] == 0]
     folds = pd.Series(1, index=labels["isic_id"])
     folds.iloc[benign[:20]] = 0
@@ -250,7 +251,7 @@ def test_scores_come_from_float64(still, held_out, tmp_path):
     trained.validate(still, held_out, verbose=False)
     with torch.inference_mode():
         logits = torch.cat([still.step(batch).prediction for batch in held_out.predict_dataloader()]).double().numpy()
-    truth = held_out.labels()["target"].to_numpy()[(held_out.folds == 0).to_numpy()]
+    truth = held_out.items()["target"].to_numpy()[(held_out.folds == 0).to_numpy()]
     expected = lesion_scores(truth, logits)
     assert expected["auc"] != 0.5 and np.unique(logits).size > 30
     assert float(trained.callback_metrics["val/auc"]) == pytest.approx(expected["auc"], abs=1e-6)

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from biomass_pl.data.augmentation import FLIPS
 from biomass_pl.data.photos import read_photo, split_views
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.data import PastureDataModule
@@ -26,7 +28,7 @@ def pasture(root, fold=0, folds=None, **settings):
     """A data module of small tiles with one fold held out."""
     small = {"grid": (2, 2), "tile_size": 16, "batch_size": 5, "num_workers": 0, "num_folds": FOLDS}
     module = PastureDataModule(root=root, **{**small, **settings})
-    module.use_fold(fold, module.make_folds() if folds is None else folds)
+    module.use(Split(fold=fold, folds=module.make_folds() if folds is None else folds))
     return module
 
 
@@ -170,7 +172,7 @@ def test_nothing_of_64_bit_floats_is_in_any_batch(rendered, folds):
     module = pasture(rendered, folds=folds)
     loaders = [module.train_dataloader(), module.val_dataloader()]
     for split in ("validation", "test"):
-        module.select(split, flips=True)
+        module.select(split, views=FLIPS)
         loaders.append(module.predict_dataloader())
     for batch in (batch for loader in loaders for batch in loader):
         for value in batch.values():
@@ -189,7 +191,7 @@ def test_photos_without_metadata_have_class_minus_one(data):
 
 def test_predicting_the_held_out_photos_gives_the_validation_batches(rendered, folds):
     module = pasture(rendered, 2, folds)
-    module.select("validation")
+    module.select("held_out")
     assert_equal_batches(batches(module.predict_dataloader()), batches(module.val_dataloader()))
 
 
@@ -197,7 +199,7 @@ def test_predicting_the_held_out_photos_gives_the_validation_batches(rendered, f
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_with_flips_each_photo_comes_three_times_cut_from_its_flipped_views(rendered, folds, split, num_workers):
     module = pasture(rendered, folds=folds, num_workers=num_workers)
-    module.select(split, flips=True)
+    module.select(split, views=FLIPS)
     items = [item for batch in module.predict_dataloader() for item in zip(batch["id"], batch["tiles"], strict=True)]
     module.select(split)
     photos = module.predict_dataloader().dataset.photos
@@ -216,7 +218,7 @@ def test_with_flips_each_photo_comes_three_times_cut_from_its_flipped_views(rend
 
 def test_labels_stay_with_the_flips(rendered, folds):
     module = pasture(rendered, folds=folds)
-    module.select("validation", flips=True)
+    module.select("held_out", views=FLIPS)
     targets = torch.cat([batch["target"] for batch in module.predict_dataloader()])
     plain = torch.cat([batch["target"] for batch in module.val_dataloader()])
     assert torch.equal(targets, plain.repeat_interleave(3, dim=0))
@@ -235,7 +237,7 @@ def test_the_test_table_is_predicted_in_its_order_and_without_labels(rendered, f
 def test_any_photos_are_predicted_under_their_paths(rendered, folds, tmp_path):
     paths = sorted((rendered / "train").iterdir())[3:0:-1]
     module = pasture(tmp_path / "no such folder", folds=folds)
-    module.select("images", images=paths)
+    module.select("files", files=paths)
     module.check_selected()
     found = batches(module.predict_dataloader())
     assert ids(found) == [str(path) for path in paths]
@@ -244,7 +246,7 @@ def test_any_photos_are_predicted_under_their_paths(rendered, folds, tmp_path):
 
 def test_choosing_again_takes_the_place_of_the_first_choice(rendered, folds):
     module = pasture(rendered, folds=folds)
-    module.select("validation", flips=True)
+    module.select("held_out", views=FLIPS)
     module.select("test")
     assert len(ids(module.predict_dataloader())) == 4
 
@@ -389,27 +391,27 @@ def test_training_and_validation_see_a_photo_at_one_scale(rendered, folds, tile_
 def test_a_missing_folder_is_rendered_only_when_asked_for(tmp_path):
     root = tmp_path / "data"
     with pytest.raises(DataError, match="does not exist"):
-        PastureDataModule(root=root).labels()
+        PastureDataModule(root=root).items()
     assert not root.exists()
     module = PastureDataModule(root=root, render_sample=10)
-    assert len(module.labels()) == 10 and root.is_dir()
+    assert len(module.items()) == 10 and root.is_dir()
     module.check()
 
 
 def test_a_folder_that_is_there_is_never_rendered_over(data, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
-    assert len(PastureDataModule(root=data, render_sample=10).labels()) == 24
+    assert len(PastureDataModule(root=data, render_sample=10).items()) == 24
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"train.csv does not exist"):
-        PastureDataModule(root=tmp_path / "empty", render_sample=10).labels()
+        PastureDataModule(root=tmp_path / "empty", render_sample=10).items()
     assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_datasets_can_be_sent_to_workers_that_start_from_nothing(rendered, folds):
     """macOS starts its workers that way: everything a dataset holds is pickled."""
     module = pasture(rendered, folds=folds)
-    module.select("validation", flips=True)
+    module.select("held_out", views=FLIPS)
     for loader in (module.train_dataloader(), module.predict_dataloader()):
         sent = pickle.loads(pickle.dumps(loader.dataset))
         for index in (0, 1, len(loader.dataset) - 1):

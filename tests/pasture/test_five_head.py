@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.pasture.classes import STATES
@@ -35,7 +36,7 @@ data:
 
 def fold_data(root: Path, folds: pd.Series | None = None) -> PastureDataModule:
     data = PastureDataModule(root=root, num_folds=3, tile_size=32, num_workers=0, seed=1)
-    data.use_fold(0, data.make_folds() if folds is None else folds)
+    data.use(Split(fold=0, folds=data.make_folds() if folds is None else folds))
     return data
 
 
@@ -55,7 +56,7 @@ def fit(task: FiveHead, data: PastureDataModule, folder: Path, *, epochs: int = 
 
 def predicted(task: FiveHead, data: PastureDataModule, folder: Path) -> Tensor:
     """Predictions of the held-out photos, in the order of the table."""
-    data.select("validation")
+    data.select("held_out")
     trainer = pl.Trainer(logger=False, default_root_dir=folder, enable_progress_bar=False)
     rows = trainer.predict(task, data)
     return torch.stack([torch.cat([batch[f"{target}_pred"] for batch in rows]) for target in TARGETS], dim=1)
@@ -133,7 +134,7 @@ def test_estimates_come_from_the_classes_and_grams_of_the_training_fold(rendered
     data = fold_data(rendered)
     task = FiveHead(**TINY, auxiliary=AuxiliaryConfig(), optim=STILL)
     fit(task, data, tmp_path)
-    labels = data.labels()
+    labels = data.items()
     training = labels[(data.folds.loc[labels["image_id"]] != 0).to_numpy()]
     by_state = training.groupby("State")["Dry_Dead_g"].mean() / training["Dry_Dead_g"].mean()
     expected = [by_state.get(state, 1.0) for state in STATES]
@@ -291,7 +292,7 @@ def test_classes_known_only_in_held_out_photos_are_none_to_learn_from(data):
     module = fold_data(data, folds)
     with pytest.raises(ConfigError, match=r"known state, species:.* needs State, Species\."):
         task.check_data(module)
-    module.use_fold(1, folds)
+    module.use(Split(fold=1, folds=folds))
     task.check_data(module)
 
 

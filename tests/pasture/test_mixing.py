@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.data import PastureDataModule
@@ -79,7 +80,7 @@ def mixing_module(root, folds, **changes):
     """A data module whose only random change is the mixing."""
     plain = {"tile_size": 8, "num_workers": 0, "aug_prob": 0.0, "batch_size": 5}
     module = PastureDataModule(root=root, **{**plain, **changes})
-    module.use_fold(0, pd.Series(folds, index=module.labels()["image_id"]))
+    module.use(Split(fold=0, folds=pd.Series(folds, index=module.items()["image_id"])))
     return module
 
 
@@ -115,7 +116,7 @@ def test_a_partner_is_another_training_photo_of_the_same_kind_and_pixels_agree_w
     folds = [0 if held else 1 for held in held_out]
     write_table(root, classes)
     module = mixing_module(root, folds, seed=seed, **WAYS[way])
-    codes = class_codes(module.labels())
+    codes = class_codes(module.items())
     kinds = list(zip(codes["species"], codes["month"], codes["state"], strict=True))
     for item in training_items(module, epochs=3):
         own = number_of(item)
@@ -265,7 +266,7 @@ def test_mixed_items_depend_on_seed_epoch_photo_and_training_fold_alone(rendered
             root=rendered, tile_size=16, num_workers=num_workers, batch_size=batch_size, **WAYS[way]
         )
         folds = module.make_folds()
-        module.use_fold(0, folds)
+        module.use(Split(fold=0, folds=folds))
         loader = module.train_dataloader()
         loader.sampler.set_epoch(epoch)
         return {
@@ -297,7 +298,7 @@ def test_about_as_many_photos_are_mixed_as_asked(root):
 def test_validation_and_prediction_never_mix(rendered, split):
     def tiles(**mixing):
         module = PastureDataModule(root=rendered, tile_size=16, num_workers=0, **mixing)
-        module.use_fold(0, module.make_folds())
+        module.use(Split(fold=0, folds=module.make_folds()))
         module.select(split)
         return [batch["tiles"] for loader in (module.val_dataloader(), module.predict_dataloader()) for batch in loader]
 

@@ -20,6 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from biomass_pl.cli import main
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.fit import FitOptions
 from biomass_pl.harness.parser import DEFAULT_SEED, RunCLI
@@ -39,7 +40,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def batch(cli: RunCLI) -> Any:
     """The first training batch of fold 0."""
-    cli.datamodule.use_fold(0, cli.datamodule.make_folds())
+    cli.datamodule.use(Split(fold=0, folds=cli.datamodule.make_folds()))
     content = next(iter(cli.datamodule.train_dataloader()))
     return [content["id"], content["tiles"].tolist(), content["target"].tolist()]
 
@@ -90,7 +91,7 @@ def weight_decay(cli: RunCLI) -> Any:
     cli.model.configure_model()
     cli.model._trainer = cli.trainer
     cli.trainer.strategy.connect(cli.model)
-    cli.datamodule.use_fold(0, cli.datamodule.make_folds())
+    cli.datamodule.use(Split(fold=0, folds=cli.datamodule.make_folds()))
     cli.trainer._data_connector.attach_data(cli.model, datamodule=cli.datamodule)
     return [group["weight_decay"] for group in cli.model.configure_optimizers()["optimizer"].param_groups]
 
@@ -113,14 +114,14 @@ def drop_rates(cli: RunCLI) -> Any:
 
 
 def loader(cli: RunCLI) -> Any:
-    cli.datamodule.use_fold(0, cli.datamodule.make_folds())
+    cli.datamodule.use(Split(fold=0, folds=cli.datamodule.make_folds()))
     made = cli.datamodule.train_dataloader()
     return made.num_workers, made.prefetch_factor
 
 
 def survives_without_files(cli: RunCLI) -> Any:
     """Whether the photos can be read once their files are gone: the cache holds them."""
-    cli.datamodule.use_fold(0, cli.datamodule.make_folds())
+    cli.datamodule.use(Split(fold=0, folds=cli.datamodule.make_folds()))
     made = cli.datamodule.train_dataloader()
     for photo in (cli.datamodule.root / "train").iterdir():
         photo.unlink()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError, TrainingError
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.five_head import FiveHead
@@ -25,7 +26,7 @@ TINY = {"backbone": "test_vit.r160_in1k", "pretrained": False, "tile_size": 32}
 
 def fold_data(root: Path, fold: int = 0) -> PastureDataModule:
     data = PastureDataModule(root=root, num_folds=3, tile_size=32, num_workers=0, seed=1)
-    data.use_fold(fold, data.make_folds())
+    data.use(Split(fold=fold, folds=data.make_folds()))
     return data
 
 
@@ -52,7 +53,7 @@ def test_training_changes_backbone_and_head_and_logs_the_score_of_the_fold(model
     trained.fit(task, data)
     changed = {name.split(".")[1] for name, value in task.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {"backbone", "fusion", "head"}
-    data.select("validation")
+    data.select("held_out")
     task.eval()
     with torch.inference_mode():
         batches = [(task.step(batch).prediction, batch["target"]) for batch in data.predict_dataloader()]
@@ -81,7 +82,7 @@ def test_initial_biases_do_not_depend_on_the_labels_of_held_out_photos(data, tmp
         pl.seed_everything(0, verbose=False)
         task = HierarchicalRatio(**TINY, optim=OptimConfig(head_lr=0, backbone_lr=0, weight_decay=0))
         module = PastureDataModule(root=data, fold_csv=folds_csv, tile_size=32, num_workers=0)
-        module.use_fold(0, module.make_folds())
+        module.use(Split(fold=0, folds=module.make_folds()))
         trainer(tmp_path).fit(task, module)
         return torch.cat([value.flatten() for name, value in task.named_parameters() if name.endswith("3.bias")])
 
@@ -106,7 +107,7 @@ def test_half_precision_trains_and_keeps_the_identities(precision, rendered, tmp
     data = fold_data(rendered)
     half = trainer(tmp_path, precision=precision, gradient_clip_val=1.0)
     half.fit(task, data)
-    data.select("validation")
+    data.select("held_out")
     rows = half.predict(task, data)
     assert rows
     grams = {target: torch.cat([batch[f"{target}_pred"] for batch in rows]) for target in TARGETS}
@@ -141,7 +142,7 @@ def test_nothing_float64_reaches_a_device(model, rendered, tmp_path):
     with NoFloat64() as guard:
         fitted = trainer(tmp_path, callbacks=[BackboneFreeze(epochs=1)], max_epochs=2)
         fitted.fit(task, data)
-        data.select("validation")
+        data.select("held_out")
         assert fitted.predict(task, data)
     assert guard.operations > 1000
     state = fitted.optimizers[0].state.values()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from biomass_pl.cli import main
 from biomass_pl.data.bank import photo_key
+from biomass_pl.data.splits import Split
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.runs import find_run
 
@@ -136,7 +137,7 @@ def test_an_item_is_features_as_long_as_the_backbone_is_frozen(rendered, tmp_pat
     data = PastureDataModule(
         root=rendered, num_folds=3, tile_size=32, num_workers=2, bank_views=VIEWS, bank_dir=tmp_path / "bank"
     )
-    data.use_fold(0, data.make_folds())
+    data.use(Split(fold=0, folds=data.make_folds()))
     banked = data.banked
     banked.epochs = 1
     wanted = data.wanted_views(training=True)
@@ -156,7 +157,7 @@ def test_an_item_is_features_as_long_as_the_backbone_is_frozen(rendered, tmp_pat
     assert data.train_dataloader().num_workers == 0
     assert data.val_dataloader().batch_size > data.batch_size
     # What is predicted may be pixels.
-    data.select("validation")
+    data.select("held_out")
     predicted = data.predict_dataloader()
     assert (predicted.num_workers, predicted.batch_size) == (2, data.batch_size)
 

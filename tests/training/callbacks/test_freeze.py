@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
+from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.task import HierarchicalRatio
@@ -46,7 +47,7 @@ def task() -> HierarchicalRatio:
 @pytest.fixture
 def module(rendered) -> PastureDataModule:
     data = PastureDataModule(root=rendered, num_folds=3, tile_size=32, num_workers=0)
-    data.use_fold(0, data.make_folds())
+    data.use(Split(fold=0, folds=data.make_folds()))
     return data
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from biomass_pl.training.callbacks.oof import PredictionTable
+
+from biomass_pl.training.callbacks.predictions import PredictionTable
 
 
 def batch(ids: str, grams: list[float], embedding: list[list[float]]) -> dict:
