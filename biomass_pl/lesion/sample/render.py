@@ -1,4 +1,4 @@
-"""Drawn skin lesions in the layout of ISIC 2024: a labelled sample to try everything on without the real data."""
+"""Renders labelled skin lesions in the layout of ISIC 2024, to try everything on without the real data."""
 
 import math
 import sys

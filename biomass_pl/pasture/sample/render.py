@@ -1,4 +1,4 @@
-"""A drawn pasture in the competition's layout: a labelled sample to try everything on without the real data."""
+"""Invents and renders a labelled pasture in the competition's layout, to try everything on without the real data."""
 
 import datetime
 import math
