@@ -1,9 +1,10 @@
 """`biomass fit --help` and `biomass predict --help`: the settings of what a recipe names, from their docstrings."""
 
 import argparse
+from argparse import SUPPRESS
 from collections.abc import Sequence
 
-from jsonargparse import SUPPRESS, ArgumentParser
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +41,7 @@ def print_help(own: argparse.ArgumentParser, *, training: bool, arguments: Seque
     console = Console(highlight=False)
     console.print(own.format_help().rstrip(), markup=False)
     console.print("\nSettings: in the YAML file, or here as --section.key VALUE, which wins", markup=False)
-    console.print("  --config FILE            the recipe; with --help: the settings of what it names", markup=False)
+    console.print("  --config FILE            the recipe; --help shows the settings of its classes", markup=False)
     console.print("  --seed_everything N      seed of folds, order, augmentation and weights (42)", markup=False)
     _print_section(console, "Lightning's trainer (all: lightning.pytorch.Trainer)", "--trainer.", _TRAINER)
     system = next(iter(named_systems(arguments)), all_systems()[0])
@@ -52,7 +53,7 @@ def print_help(own: argparse.ArgumentParser, *, training: bool, arguments: Seque
     _print_class(console, "model", task)
     if others:
         console.print(f"\nOther models: {', '.join(map(class_name, others))}; --model.help NAME shows theirs")
-    _print_section(console, "Callback BackboneFreeze", "", _settings(BackboneFreeze, ""))
+    _print_section(console, "Callback BackboneFreeze", "", _settings(_actions(BackboneFreeze, ""), ""))
 
 
 def _named_first(section: str, references: Sequence[str], arguments: Sequence[str]) -> list[str]:
@@ -70,21 +71,28 @@ def _print_class(console: Console, section: str, reference: str) -> None:
         described = resolved(reference)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{section}: there is no class '{reference}' ({error}). Correct class_path.") from error
-    _print_section(console, f"--{section} {described.__name__}", "--", _settings(described, section))
+    actions = _actions(described, section)
+    _print_section(console, f"--{section} {described.__name__}", "--", _settings(actions, section))
+    nested = [action.option_strings[0] for action in actions if action.dest.endswith(".help")]
+    for flag in nested:
+        console.print(f"  {flag} NAME shows what it takes", markup=False)
 
 
-def _settings(described: type, section: str) -> dict[str, str]:
-    """Description and default of every setting of a class, as jsonargparse finds them along its bases."""
+def _actions(described: type, section: str) -> list[argparse.Action]:
+    """The settings of a class, as jsonargparse finds them along its bases."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(described, section or None)
+    return list(parser._actions)
+
+
+def _settings(actions: Sequence[argparse.Action], section: str) -> dict[str, str]:
+    """Description and default of every setting."""
     settings = {}
-    for action in parser._actions:
+    for action in actions:
         name = action.dest
-        if name in ("help", section, *_LINKED) or name.endswith(".help") or not action.option_strings:
+        if name in ("help", section, *_LINKED) or name.endswith(".help") or action.default == SUPPRESS:
             continue
-        if action.default is SUPPRESS:  # a group of settings, which follow one by one
-            continue
-        settings[name] = f"{(action.help or '').rstrip('.')}{_default(action.default)}"
+        settings[name] = f"{(action.help or '').rstrip('.')}{'' if action.required else _default(action.default)}"
     return settings
 
 

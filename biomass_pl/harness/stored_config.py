@@ -17,7 +17,7 @@ from functools import cache
 from os import PathLike
 from pathlib import Path, PurePath
 from types import NoneType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import get_loader
@@ -35,8 +35,10 @@ _OF_LIGHTNING = (Callback, Logger, Profiler, Strategy)
 _SECTIONS = ("seed_everything", "trainer", "model", "data")
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
 _SCALARS = (str, int, float, NoneType, Enum, PathLike, timedelta)
-_WORD = re.compile(r"(?!.{200})(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
+_WORD = re.compile(r"(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
 """`16-mixed`, `cuda:0`, `ddp_find_unused_parameters_true`: no import path, file or address."""
+_NAMES_OF_PATHS = ("dir", "directory", "path", "uri")
+"""How parameters end that are paths, although some loggers declare them as text."""
 _ADDRESS = re.compile(r"\w[\w+.-]*:.*/|.*::")
 """`https://...`, `sqlite:///...`, `memory::...`."""
 
@@ -58,6 +60,12 @@ class _Parameter:
     is_path: bool = False
     text: bool = False
     default: Any = None
+
+    def is_default(self, value: Any) -> bool:
+        """Whether a value says what is so without it; the parser writes functions as their import path."""
+        if inspect.isfunction(self.default):
+            return bool(value == f"{self.default.__module__}.{self.default.__qualname__}")
+        return type(value) is type(self.default) and bool(value == self.default)
 
 
 _UNKNOWN = _Parameter(names_code=True)
@@ -156,7 +164,7 @@ class _Check:
             parameter: What the parser would make of it.
             writes: Whether its paths are written to, and must lie in the run.
         """
-        if type(value) is type(parameter.default) and value == parameter.default:
+        if parameter.is_default(value):
             return
         if isinstance(value, str):
             self._text(key, value, parameter, writes=writes)
@@ -167,10 +175,9 @@ class _Check:
             self._specification(key, value, parameter, writes=writes)
         elif isinstance(value, dict):
             # Without a class it gives the parameters of the declared one, or is a plain dictionary.
-            known: dict[str, _Parameter] = {}
-            for declared in parameter.classes:
-                known.update(_parameters(declared))
-            self._arguments(key, value, known, writes=writes, unknown=replace(parameter, default=None))
+            for declared in parameter.classes or (object,):
+                unknown = replace(parameter, default=None)
+                self._arguments(key, value, _parameters(declared), writes=writes, unknown=unknown)
         elif not isinstance(value, bool | int | float | None):
             self.refuse(key, f"is a {type(value).__name__}")
 
@@ -186,8 +193,11 @@ class _Check:
         for name, value in arguments.items():
             # `a.b` would reach into other settings, `a+` appends, and `__path__` says from which file values come.
             if isinstance(name, str) and ("." in name or name.endswith("+") or name.startswith("__")):
-                self.refuse(key, f"has the key '{name}', which is no name of a setting")
-            self.value(f"{key}.{name}", value, known.get(name, unknown), writes=writes)
+                self.refuse(key, f"has the key {name!r}, which is no name of a setting")
+            parameter = known.get(name, unknown)
+            if str(name).endswith(_NAMES_OF_PATHS):
+                parameter = replace(parameter, is_path=True)
+            self.value(f"{key}.{name}", value, parameter, writes=writes)
 
     def _specification(self, key: str, value: dict[str, Any], parameter: _Parameter, *, writes: bool) -> None:
         name = value.get("class_path")
@@ -197,7 +207,7 @@ class _Check:
         for part in ("init_args", "dict_kwargs"):
             arguments = value.get(part, {})
             if not isinstance(arguments, dict):
-                self.refuse(f"{key}.{part}", f"is '{arguments}' and no mapping of settings")
+                self.refuse(f"{key}.{part}", f"is {arguments!r} and no mapping of settings")
             self._arguments(f"{key}.{part}", arguments, _parameters(chosen), writes=writes)
 
     def _class(self, key: str, name: str, parameter: _Parameter) -> type:
@@ -206,7 +216,7 @@ class _Check:
         if not found or not all(_permitted(known) and issubclass(known, parameter.classes) for known in found):
             self.refuse(
                 f"{key}.class_path",
-                f"names '{name}', which is neither of biomass_pl nor a callback, logger, strategy or profiler of "
+                f"names {name!r}, which is neither of biomass_pl nor a callback, logger, strategy or profiler of "
                 "Lightning that fits here",
                 trust=name,
             )
@@ -217,17 +227,17 @@ class _Check:
         try:
             return getattr(importlib.import_module(module), attribute) if module else None
         except (ImportError, AttributeError) as error:
-            self.refuse(f"{key}.class_path", f"names '{name}', which cannot be imported ({error})")
+            self.refuse(f"{key}.class_path", f"names {name!r}, which cannot be imported ({error})")
 
     def _text(self, key: str, value: str, parameter: _Parameter, *, writes: bool) -> None:
         if value in self.trusted:
             return
         if parameter.names_code and (not _WORD.fullmatch(value) or self._is_file(value)):
-            self.refuse(key, f"is '{value}', which may name code or a file to load", trust=value)
+            self.refuse(key, f"is {value!r}, which may name code or a file to load", trust=value)
         if not all(map(_permitted, _known(value, parameter.classes))):
-            self.refuse(key, f"is '{value}', a class of neither biomass_pl nor Lightning", trust=value)
+            self.refuse(key, f"is {value!r}, a class of neither biomass_pl nor Lightning", trust=value)
         if writes and self._leads_outside(value, parameter):
-            self.refuse(key, f"is '{value}', which leads out of the run folder {self.run}", trust=value)
+            self.refuse(key, f"is {value!r}, which leads out of the run folder {self.run}", trust=value)
         if not parameter.text:  # the parser takes mappings and lists from text as well
             try:
                 content = get_loader("yaml")(value)
@@ -253,10 +263,7 @@ class _Check:
 def _permitted(found: type) -> bool:
     """Whether a stored configuration may name a class."""
     module = f"{found.__module__}."
-    lightning = (
-        module.startswith(_LIGHTNING) and issubclass(found, _OF_LIGHTNING) and not found.__name__.startswith("_")
-    )
-    return lightning or module.startswith(_PACKAGE)
+    return module.startswith(_PACKAGE) or (module.startswith(_LIGHTNING) and issubclass(found, _OF_LIGHTNING))
 
 
 def _known(name: str, bases: tuple[type, ...]) -> list[type]:
@@ -284,7 +291,7 @@ def _subclasses(bases: Collection[type]) -> Iterator[type]:
 
 @cache
 def _parameters(chosen: Any) -> dict[str, _Parameter]:
-    """The parameters of a class by name, with those of its bases, to which constructors hand on what they do not know."""
+    """The parameters of a class, with those of its bases, to which constructors hand on what they do not know."""
     hints: dict[str, list[Any]] = {}
     defaults: dict[str, Any] = {}
     for base in inspect.getmro(chosen) if isinstance(chosen, type) else ():
@@ -327,8 +334,6 @@ def _leaves(hint: Any) -> Iterator[Any]:
     origin = get_origin(hint)
     if origin is Literal:
         yield str
-    elif origin is Annotated:
-        yield from _leaves(get_args(hint)[0])
     elif origin in (None, type, Callable):
         yield origin or hint
     else:
