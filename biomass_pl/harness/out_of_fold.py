@@ -34,9 +34,8 @@ def read_predictions(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
 
 def _parsed(source: Path | TextIO, text_columns: Sequence[str]) -> pd.DataFrame:
     texts = dict.fromkeys(text_columns, str)
-    # What has no value is written as nothing; `NA` and the like are texts.
-    missing = {"keep_default_na": False, "na_values": [""]}
-    table = pd.read_csv(source, dtype=texts, float_precision="round_trip", **missing)
+    # A missing value is written as nothing; `NA` and the like are texts.
+    table = pd.read_csv(source, dtype=texts, float_precision="round_trip", keep_default_na=False, na_values=[""])
     return table.fillna({name: "" for name in texts if name in table})
 
 

@@ -317,19 +317,19 @@ def _hint(constructor: Callable[..., None], annotation: Any) -> Any:
 
 
 def _parameter(hints: Collection[Any], default: Any) -> _Parameter:
-    leaves = [leaf for hint in hints for leaf in _leaves(hint)]
-    others = [leaf for leaf in leaves if not (isinstance(leaf, type) and issubclass(leaf, _SCALARS))]
-    objects = [leaf for leaf in others if not _is_container(leaf)]
+    alternatives = [kind for hint in hints for kind in _alternatives(hint)]
+    others = [kind for kind in alternatives if not (isinstance(kind, type) and issubclass(kind, _SCALARS))]
+    objects = [kind for kind in others if not _is_container(kind)]
     return _Parameter(
-        classes=tuple(leaf for leaf in objects if _is_base(leaf)),
+        classes=tuple(kind for kind in objects if _is_base(kind)),
         names_code=bool(objects),
-        is_path=any(isinstance(leaf, type) and issubclass(leaf, PathLike) for leaf in leaves),
+        is_path=any(isinstance(kind, type) and issubclass(kind, PathLike) for kind in alternatives),
         text=not others,
         default=default,
     )
 
 
-def _leaves(hint: Any) -> Iterator[Any]:
+def _alternatives(hint: Any) -> Iterator[Any]:
     """The types that a type is made of, containers among them."""
     origin = get_origin(hint)
     if origin is Literal:
@@ -340,16 +340,16 @@ def _leaves(hint: Any) -> Iterator[Any]:
         if origin not in (Union, UnionType):
             yield origin
         for argument in get_args(hint):
-            yield from _leaves(argument)
+            yield from _alternatives(argument)
 
 
-def _is_container(leaf: Any) -> bool:
-    if leaf in (Any, object, Ellipsis, list, dict, tuple, set, frozenset):
+def _is_container(kind: Any) -> bool:
+    if kind in (Any, object, Ellipsis, list, dict, tuple, set, frozenset):
         return True
     return (
-        isinstance(leaf, type) and leaf.__module__.startswith("collections") and issubclass(leaf, Iterable | Container)
+        isinstance(kind, type) and kind.__module__.startswith("collections") and issubclass(kind, Iterable | Container)
     )
 
 
-def _is_base(leaf: Any) -> bool:
-    return isinstance(leaf, type) and leaf not in (type, Callable) and not getattr(leaf, "_is_protocol", False)
+def _is_base(kind: Any) -> bool:
+    return isinstance(kind, type) and kind not in (type, Callable) and not getattr(kind, "_is_protocol", False)

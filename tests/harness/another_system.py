@@ -238,9 +238,7 @@ class BagTask(Task):
         known = normalize(self.network["text"](torch.eye(len(VOCABULARY), device=self.device)), dim=1)
         certainty, best = (vectors["image"] @ known.T).max(dim=1)
         words = [VOCABULARY[place] for place in best.tolist()]
-        return PredictOutput(
-            ids=batch["id"], columns={"certainty": certainty, "words_pred": words}, arrays=vectors
-        )
+        return PredictOutput(ids=batch["id"], columns={"certainty": certainty, "words_pred": words}, arrays=vectors)
 
     def parameter_groups(self, length):
         rates = {"image": self.rate, "text": self.rate / 10}

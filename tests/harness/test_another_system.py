@@ -138,6 +138,14 @@ def test_what_it_cannot_do_is_refused_in_one_sentence(command, message, bag_run,
     assert sorted(Path().rglob("*")) == before
 
 
+def test_a_bar_names_the_fold_and_counts_epochs_from_1(bag_recipe, workdir, capfd):
+    shown = ["--trainer.enable_progress_bar", "true", "--trainer.max_epochs", "2"]
+    assert main(["fit", "--config", str(bag_recipe), *shown]) == 0
+    bars = capfd.readouterr()
+    for title in ("fold 0, epoch 1 of 2:", "fold 0, epoch 2 of 2:", "fold 0, predicting:"):
+        assert title in bars.out + bars.err
+
+
 def test_freezing_a_backbone_that_is_not_there_is_refused_before_a_run_is_made(bag_recipe, workdir, capsys):
     freeze = "[{class_path: BackboneFreeze, init_args: {epochs: 2}}]"
     assert main(["fit", "--config", str(bag_recipe), "--trainer.callbacks", freeze]) == 2

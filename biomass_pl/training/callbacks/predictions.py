@@ -67,8 +67,7 @@ def mean_rows(rows: pd.DataFrame, id_column: str) -> pd.DataFrame:
         id_column: What the column of ids is called.
     """
     how = {
-        name: "mean" if pd.api.types.is_numeric_dtype(rows[name]) else "first"
-        for name in rows.columns.drop(id_column)
+        name: "mean" if pd.api.types.is_numeric_dtype(rows[name]) else "first" for name in rows.columns.drop(id_column)
     }
     return rows.groupby(id_column, sort=False).agg(how).reset_index()
 
