@@ -264,7 +264,25 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
         raise RunError(
             f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
         )
+    _require_bank_among_logs(run, cli, options.trust)
     return _session(run, run.asked_folds(), cli, overrides=tuple(arguments), trusted=frozenset(options.trust))
+
+
+def _require_bank_among_logs(run: Run, cli: RunCLI, trusted: Sequence[str]) -> None:
+    """Refuses a stored configuration that would have features written to any place.
+
+    Raises:
+        RunError: Its feature bank lies outside the logs.
+    """
+    if cli.datamodule.bank is None:
+        return
+    folder = cli.datamodule.bank.bank.folder
+    known = (Path(LOGS).resolve(), run.path.resolve().parents[1])
+    if str(folder) not in trusted and not any(folder.resolve().is_relative_to(logs) for logs in known):
+        raise RunError(
+            f"The configuration of {run.path} keeps features in {folder}, outside the logs. If the run is your own: "
+            f"--trust {folder}"
+        )
 
 
 def _refuse_on_resume(options: FitOptions, arguments: Sequence[str]) -> None:

@@ -77,7 +77,8 @@ class PredictCLI(RunCLI):
             "--trainer.devices=1",
             "--trainer.strategy=auto",
             "--trainer.num_nodes=1",
-            "--trainer.default_root_dir=null",
+            "--trainer.profiler=null",
+            f"--trainer.default_root_dir={run.path}",
         ]
         with on_its_own():
             super().__init__([*stored, *alone, *overrides], command="predict")

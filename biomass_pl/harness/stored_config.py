@@ -35,7 +35,7 @@ _OF_LIGHTNING = (Callback, Logger, Profiler, Strategy)
 _SECTIONS = ("seed_everything", "trainer", "model", "data")
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
 _SCALARS = (str, int, float, NoneType, Enum, PathLike, timedelta)
-_WORD = re.compile(r"(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
+_WORD = re.compile(r"(?!.{200})(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
 """`16-mixed`, `cuda:0`, `ddp_find_unused_parameters_true`: no import path, file or address."""
 _NAMES_OF_PATHS = ("dir", "directory", "path", "uri")
 """How parameters end that are paths, although some loggers declare them as text."""
