@@ -284,7 +284,10 @@ class FeatureViews(Protocol):
         """Shape of the pictures of one view: what comes before the features in an entry of the bank."""
 
     def wanted_views(self, *, training: bool) -> dict[Path, list[int]]:
-        """The views whose features are read: for a training, or for the prediction of what was selected."""
+        """The views whose features are read: for a training, or for the prediction of what was selected.
+
+        None where a prediction shows photos in ways that are not kept.
+        """
 
     def view_loader(self, photos: Mapping[str, Path], views: Mapping[str, list[int]]) -> Iterable[Any]:
         """Name in the bank, views and pictures (views, ...) of the wanted views of photos."""

@@ -75,7 +75,7 @@ def stored_predictions(task: ImageTask, data: FeatureViews, bank: BankConfig, pr
     """
     wanted = data.wanted_views(training=False)
     feature_set = _feature_set(task, data, bank, precision)
-    if not feature_set.folder.is_dir():
+    if not wanted or not feature_set.folder.is_dir():
         return None
     keys = {path: photo_key(path) for path in wanted}
     if feature_set.missing(_by_key(keys, wanted)):
