@@ -53,6 +53,8 @@ TESTED_BY = {
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
     "systems.py": "test_architecture.py",
     "data/augmentation.py": "pasture/test_transforms.py",
+    "data/stored_features.py": "data/test_bank.py",
+    "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
     "evaluation/report.py": "lesion/test_report.py",
     "harness/fold.py": "harness/test_fit.py",

@@ -18,9 +18,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from biomass_pl.data.augmentation import View
-from biomass_pl.data.bank import BankConfig, StoredFeatures
+from biomass_pl.data.bank import BankConfig
 from biomass_pl.data.sampling import EpochOrder, EpochSampler
 from biomass_pl.data.splits import Split
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -6,18 +6,12 @@ offer is imported.
 """
 
 import importlib
-import inspect
 import re
 import shlex
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from enum import Enum
-from functools import cache
-from os import PathLike
 from pathlib import Path, PurePath
-from types import NoneType, SimpleNamespace, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import get_loader
@@ -27,6 +21,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from biomass_pl.errors import RunError
+from biomass_pl.harness.parameter_types import Parameter, parameters_of
 
 _PACKAGE = "biomass_pl."
 _LIGHTNING = tuple(f"lightning.pytorch.{part}." for part in ("callbacks", "loggers", "profilers", "strategies"))
@@ -34,7 +29,6 @@ _OF_LIGHTNING = (Callback, Logger, Profiler, Strategy)
 
 _SECTIONS = ("seed_everything", "trainer", "model", "data")
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
-_SCALARS = (str, int, float, NoneType, Enum, PathLike, timedelta)
 _WORD = re.compile(r"(?!.{200})(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
 """`16-mixed`, `cuda:0`, `ddp_find_unused_parameters_true`: no import path, file or address."""
 _NAMES_OF_PATHS = ("dir", "directory", "path", "uri")
@@ -43,32 +37,7 @@ _ADDRESS = re.compile(r"\w[\w+.-]*:.*/|.*::")
 """`https://...`, `sqlite:///...`, `memory::...`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Parameter:
-    """What the parser makes of the values of a parameter.
-
-    Args:
-        classes: Classes of which a mapping gives an object.
-        names_code: Whether a text may be an import path, or a file with a further configuration.
-        is_path: Whether a text is a path.
-        text: Whether a text stays one; otherwise it may hold mappings and lists.
-        default: Value that it has without a configuration.
-    """
-
-    classes: tuple[type, ...] = ()
-    names_code: bool = False
-    is_path: bool = False
-    text: bool = False
-    default: Any = None
-
-    def is_default(self, value: Any) -> bool:
-        """Whether a value says what is so without it; the parser writes functions as their import path."""
-        if inspect.isfunction(self.default):
-            return bool(value == f"{self.default.__module__}.{self.default.__qualname__}")
-        return type(value) is type(self.default) and bool(value == self.default)
-
-
-_UNKNOWN = _Parameter(names_code=True)
+_UNKNOWN = Parameter(names_code=True)
 """A parameter that no constructor declares: what it is handed on to may import what it names."""
 
 
@@ -96,7 +65,7 @@ def require_safe_config(config: Path, *, run: Path, trusted: Collection[str] = (
         check.section("trainer", content.get("trainer"))
         check.root("model", content.get("model"), LightningModule)
         check.root("data", content.get("data"), LightningDataModule)
-        check.value("seed_everything", content.get("seed_everything"), _Parameter(), writes=False)
+        check.value("seed_everything", content.get("seed_everything"), Parameter(), writes=False)
     except RecursionError as error:
         raise RunError(f"{config} is nested without end. Restore it from a copy of the run.") from error
 
@@ -147,15 +116,15 @@ class _Check:
             for name, value in section.items()
             if not (name == "default_root_dir" and isinstance(value, str))
         }
-        self._arguments(key, settings, _parameters(Trainer), writes=True)
+        self._arguments(key, settings, parameters_of(Trainer), writes=True)
 
     def root(self, key: str, value: Any, base: type) -> None:
         """Checks the model or the data, whose paths are read and may lie anywhere."""
         if not isinstance(value, dict) or "class_path" not in value:
             self.refuse(key, "does not name its class as class_path")
-        self._specification(key, value, _Parameter(classes=(base,), names_code=True), writes=False)
+        self._specification(key, value, Parameter(classes=(base,), names_code=True), writes=False)
 
-    def value(self, key: str, value: Any, parameter: _Parameter, *, writes: bool) -> None:
+    def value(self, key: str, value: Any, parameter: Parameter, *, writes: bool) -> None:
         """Checks what a parameter is given.
 
         Args:
@@ -177,7 +146,7 @@ class _Check:
             # Without a class it gives the parameters of the declared one, or is a plain dictionary.
             for declared in parameter.classes or (object,):
                 unknown = replace(parameter, default=None)
-                self._arguments(key, value, _parameters(declared), writes=writes, unknown=unknown)
+                self._arguments(key, value, parameters_of(declared), writes=writes, unknown=unknown)
         elif not isinstance(value, bool | int | float | None):
             self.refuse(key, f"is a {type(value).__name__}")
 
@@ -185,10 +154,10 @@ class _Check:
         self,
         key: str,
         arguments: dict[Any, Any],
-        known: dict[str, _Parameter],
+        known: dict[str, Parameter],
         *,
         writes: bool,
-        unknown: _Parameter = _UNKNOWN,
+        unknown: Parameter = _UNKNOWN,
     ) -> None:
         for name, value in arguments.items():
             # `a.b` would reach into other settings, `a+` appends, and `__path__` says from which file values come.
@@ -199,7 +168,7 @@ class _Check:
                 parameter = replace(parameter, is_path=True)
             self.value(f"{key}.{name}", value, parameter, writes=writes)
 
-    def _specification(self, key: str, value: dict[str, Any], parameter: _Parameter, *, writes: bool) -> None:
+    def _specification(self, key: str, value: dict[str, Any], parameter: Parameter, *, writes: bool) -> None:
         name = value.get("class_path")
         if not isinstance(name, str) or not _SPECIFICATION.issuperset(value):
             self.refuse(key, f"has the keys {', '.join(map(str, value))} instead of class_path and init_args")
@@ -208,9 +177,9 @@ class _Check:
             arguments = value.get(part, {})
             if not isinstance(arguments, dict):
                 self.refuse(f"{key}.{part}", f"is {arguments!r} and no mapping of settings")
-            self._arguments(f"{key}.{part}", arguments, _parameters(chosen), writes=writes)
+            self._arguments(f"{key}.{part}", arguments, parameters_of(chosen), writes=writes)
 
-    def _class(self, key: str, name: str, parameter: _Parameter) -> type:
+    def _class(self, key: str, name: str, parameter: Parameter) -> type:
         """The class of this name, which is this package's or one of Lightning's."""
         found = _imported(name) if "." in name else _known(name, parameter.classes)
         if not found or not all(_permitted(known) and issubclass(known, parameter.classes) for known in found):
@@ -229,7 +198,7 @@ class _Check:
         except (ImportError, AttributeError) as error:
             self.refuse(f"{key}.class_path", f"names {name!r}, which cannot be imported ({error})")
 
-    def _text(self, key: str, value: str, parameter: _Parameter, *, writes: bool) -> None:
+    def _text(self, key: str, value: str, parameter: Parameter, *, writes: bool) -> None:
         if value in self.trusted:
             return
         if parameter.names_code and (not _WORD.fullmatch(value) or self._is_file(value)):
@@ -250,7 +219,7 @@ class _Check:
         """Whether the parser would find a further configuration, which it looks for beside this one first."""
         return any((folder / value).is_file() for folder in (self.config.parent, Path()))
 
-    def _leads_outside(self, value: str, parameter: _Parameter) -> bool:
+    def _leads_outside(self, value: str, parameter: Parameter) -> bool:
         path = PurePath(value)
         # Lightning replaces ~ and $VARIABLES in paths, and takes addresses of storage on the network.
         if ".." in path.parts or value.startswith("~") or "$" in value or _ADDRESS.match(value):
@@ -287,69 +256,3 @@ def _subclasses(bases: Collection[type]) -> Iterator[type]:
     for base in bases:
         yield base
         yield from _subclasses(type.__subclasses__(base))
-
-
-@cache
-def _parameters(chosen: Any) -> dict[str, _Parameter]:
-    """The parameters of a class, with those of its bases, to which constructors hand on what they do not know."""
-    hints: dict[str, list[Any]] = {}
-    defaults: dict[str, Any] = {}
-    for base in inspect.getmro(chosen) if isinstance(chosen, type) else ():
-        constructor = vars(base).get("__init__")
-        if not inspect.isfunction(constructor):
-            continue
-        for name, parameter in inspect.signature(constructor).parameters.items():
-            hints.setdefault(name, []).append(_hint(constructor, parameter.annotation))
-            defaults.setdefault(name, parameter.default)
-    return {name: _parameter(types, defaults[name]) for name, types in hints.items()}
-
-
-def _hint(constructor: Callable[..., None], annotation: Any) -> Any:
-    """The type of a parameter; `type` where it cannot be known, which takes import paths."""
-    if annotation is inspect.Parameter.empty:
-        return type
-    try:
-        return get_type_hints(
-            SimpleNamespace(__annotations__={"it": annotation}), inspect.unwrap(constructor).__globals__
-        )["it"]
-    except NameError:  # imported for type checkers only
-        return type
-
-
-def _parameter(hints: Collection[Any], default: Any) -> _Parameter:
-    alternatives = [kind for hint in hints for kind in _alternatives(hint)]
-    others = [kind for kind in alternatives if not (isinstance(kind, type) and issubclass(kind, _SCALARS))]
-    objects = [kind for kind in others if not _is_container(kind)]
-    return _Parameter(
-        classes=tuple(kind for kind in objects if _is_base(kind)),
-        names_code=bool(objects),
-        is_path=any(isinstance(kind, type) and issubclass(kind, PathLike) for kind in alternatives),
-        text=not others,
-        default=default,
-    )
-
-
-def _alternatives(hint: Any) -> Iterator[Any]:
-    """The types that a type is made of, containers among them."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        yield str
-    elif origin in (None, type, Callable):
-        yield origin or hint
-    else:
-        if origin not in (Union, UnionType):
-            yield origin
-        for argument in get_args(hint):
-            yield from _alternatives(argument)
-
-
-def _is_container(kind: Any) -> bool:
-    if kind in (Any, object, Ellipsis, list, dict, tuple, set, frozenset):
-        return True
-    return (
-        isinstance(kind, type) and kind.__module__.startswith("collections") and issubclass(kind, Iterable | Container)
-    )
-
-
-def _is_base(kind: Any) -> bool:
-    return isinstance(kind, type) and kind not in (type, Callable) and not getattr(kind, "_is_protocol", False)
