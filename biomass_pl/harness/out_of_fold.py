@@ -1,7 +1,9 @@
 """Tables of predictions: read exactly, scored, written with their scores and pictures, and shown."""
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -19,10 +21,14 @@ def read_predictions(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
         RunError: There is no such table, or it cannot be read.
     """
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
+        return _parsed(path, id_columns)
     except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         command = "biomass predict --split test" if path.name.startswith("test") else "biomass predict"
         raise RunError(f"{path} is not there or damaged. Make it: {command} --run {path.parent}") from error
+
+
+def _parsed(source: Path | TextIO, id_columns: Sequence[str]) -> pd.DataFrame:
+    return pd.read_csv(source, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
 
 
 def report_out_of_fold(
@@ -31,6 +37,7 @@ def report_out_of_fold(
     table: pd.DataFrame,
     path: Path,
     *,
+    id_columns: Sequence[str],
     arrays: Mapping[str, np.ndarray] | None = None,
     last: pd.DataFrame | None = None,
 ) -> None:
@@ -41,18 +48,24 @@ def report_out_of_fold(
         report: How its predictions are scored.
         table: Rows of all folds.
         path: Where the table goes; the scores go beside it.
+        id_columns: Columns that name an item.
         arrays: Arrays of the same rows, where the report scores any.
         last: The same rows as the weights of the last epoch predict them, where they did.
     """
-    scores = report.score(table, arrays)
+    # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
+    scores = report.score(_as_written(table, id_columns), arrays)
     if last is not None:
-        scores["pooled_last"] = report.score(last)["pooled"]
+        scores["pooled_last"] = report.score(_as_written(last, id_columns))["pooled"]
     metrics = companion(path, "metrics", ".json")
     write_table(table, path)
     write_json(scores, metrics)
     report.draw(table, path.with_suffix(".png"))
     say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
     say(f"{path}\n{path.with_suffix('.png')}\n{metrics}")
+
+
+def _as_written(table: pd.DataFrame, id_columns: Sequence[str]) -> pd.DataFrame:
+    return _parsed(StringIO(table.to_csv(index=False)), id_columns)
 
 
 def companion(table: Path, what: str, suffix: str) -> Path:

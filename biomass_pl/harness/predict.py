@@ -171,7 +171,7 @@ class _Command:
         last = None
         if path == self.run.oof_predictions and all(self.run.oof_last_csv(fold).is_file() for fold in self.folds):
             last = pd.concat([read_predictions(self.run.oof_last_csv(fold), id_columns) for fold in self.folds])
-        report_out_of_fold(self.run.path, report, table, path, arrays=arrays, last=last)
+        report_out_of_fold(self.run.path, report, table, path, id_columns=id_columns, arrays=arrays, last=last)
         _write_embeddings(Embeddings(ids=table[id_columns[0]], arrays=arrays), path)
 
     def predict_test(self) -> None:

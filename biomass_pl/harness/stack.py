@@ -198,7 +198,8 @@ def _write(
         tested = predictions, submission
     write_table(result.importance, folder / "importance.csv")
     draw_importance(result.importance, folder / "importance.png")
-    report_out_of_fold(folder, report, report.rounded(predicted), folder / run.oof_predictions.name)
+    path = folder / run.oof_predictions.name
+    report_out_of_fold(folder, report, report.rounded(predicted), path, id_columns=data.id_columns)
     if tested is not None:
         predictions, submission = tested
         write_table(predictions, folder / run.test_predictions.name)
