@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from biomass_pl.data.splits import NEVER_HELD_OUT, Split, fold_numbers
 from biomass_pl.errors import ConfigError
 from biomass_pl.files import write_json
+from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.memory import peak_gpu_memory, peak_memory, reset_peak_memory
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.recipes import recipe_name
@@ -166,7 +167,8 @@ def _measure(name: str, epochs: int, arguments: Sequence[str], steps: int, rate:
     reset_peak_memory()
     # Few photos make short epochs: as many as the steps need.
     cli.trainer.fit_loop.max_epochs = -(-(WARM_UP_STEPS + steps) // len(cli.datamodule.train_dataloader()))
-    cli.trainer.fit(cli.model, cli.datamodule)
+    with passing_on_interrupts():
+        cli.trainer.fit(cli.model, cli.datamodule)
     times = cli.timer.times()
     memory = peak_gpu_memory() or peak_memory()
     flops = _flops_per_photo(cli, device)

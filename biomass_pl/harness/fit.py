@@ -17,6 +17,7 @@ from biomass_pl.errors import ConfigError, FoldError, RunError
 from biomass_pl.evaluation.pictures import draw_learning_curves
 from biomass_pl.files import write_text
 from biomass_pl.harness.fold import train_fold
+from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.out_of_fold import read_pooled, report_out_of_fold, write_fold
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.predictor import fingerprint, predict_held_out, require_data
@@ -164,7 +165,8 @@ def _try_out(cli: RunCLI, options: FitOptions) -> None:
     """Trains and validates a few batches of one fold, as `trainer.fast_dev_run` asks, and writes nothing."""
     folds = _checked_folds(cli, options)
     cli.datamodule.use(Split(fold=folds.asked[0], folds=folds.assigned))
-    cli.trainer.fit(cli.model, cli.datamodule)
+    with passing_on_interrupts():
+        cli.trainer.fit(cli.model, cli.datamodule)
     say(f"fast_dev_run: fold {folds.asked[0]} trained and validated on a few batches; nothing was written")
 
 
@@ -209,10 +211,8 @@ def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Ses
         fingerprint=fingerprint(cli.datamodule, folds.assigned),
         settings=settings_digest(yaml.safe_load(text)),
         oof=options.oof is not False,
-        files={
-            FOLDS_CSV: folds.assigned.reset_index().to_csv(index=False),
-            **{f"{Run(Path()).config(fold)}": text for fold in folds.asked},
-        },
+        files={FOLDS_CSV: folds.assigned.reset_index().to_csv(index=False)},
+        configurations=dict.fromkeys(folds.asked, text),
     )
     logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
     make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)

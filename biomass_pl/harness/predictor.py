@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.splits import Split, read_folds
 from biomass_pl.errors import RunError
+from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.processes import on_its_own
 from biomass_pl.harness.recipes import named_systems
@@ -113,7 +114,7 @@ class PredictCLI(RunCLI):
         data: Any = self.datamodule
         if data.bank is not None and isinstance(self.model, ImageTask):
             data.use_features(stored_predictions(self.model, data, data.bank, str(self.trainer.precision)))
-        with on_its_own():
+        with on_its_own(), passing_on_interrupts():
             self.trainer.predict(self.model, self.datamodule, return_predictions=False)
         return Predictions(table=self.model.report.rounded(self.collected.table()), arrays=self.collected.arrays())
 

@@ -122,10 +122,10 @@ def named_systems(arguments: Sequence[str]) -> list[System]:
 def logs_folder(arguments: Sequence[str]) -> Path:
     """Where runs are: in `lightning_logs`, under `--trainer.default_root_dir` where that is among the arguments."""
     root = Path()
-    for position, argument in enumerate(arguments):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, value = argument.partition("=")
         if name == "--trainer.default_root_dir":
-            root = Path(value if equals else arguments[position + 1 : position + 2][0])
+            root = Path(value if equals else following)
     return root / LOGS
 
 

@@ -41,7 +41,10 @@ class BackboneFreeze(Callback):
                 "A backbone that thaws later needs --trainer.strategy ddp_find_unused_parameters_true; "
                 "plain ddp would wait for its gradients. Or set BackboneFreeze.epochs to 'all'."
             )
-        if self.epochs != "all" and trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs:
+        is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if is_trial or trainer.max_epochs is None:
+            return
+        if self.epochs != "all" and 0 <= trainer.max_epochs <= self.epochs:
             raise ConfigError(
                 f"BackboneFreeze.epochs {self.epochs} leaves no epoch of trainer.max_epochs {trainer.max_epochs} "
                 "for the backbone. Raise trainer.max_epochs, or set BackboneFreeze.epochs to 'all'."
