@@ -59,7 +59,7 @@ TESTED_BY = {
     "evaluation/report.py": "lesion/test_report.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
-    "harness/memory.py": "harness/test_fit.py",
+    "harness/interrupts.py": "harness/test_resume.py",
     "harness/out_of_fold.py": "harness/test_another_system.py",
     "harness/parser.py": "harness/test_fit.py",
     "harness/predictor.py": "harness/test_predict.py",
