@@ -40,7 +40,8 @@ class RunStart:
         fingerprint: Hashes of the label table and the folds.
         settings: Digest of the configuration, by `settings_digest`.
         oof: Whether out-of-fold predictions were asked for.
-        files: Texts to write, by path within the run folder.
+        files: Texts to write, by path within the run folder; the same for all jobs that share the run.
+        configurations: What each fold that this job trains is trained with, by its number.
     """
 
     name: str
@@ -50,6 +51,7 @@ class RunStart:
     settings: str
     oof: bool
     files: Mapping[str, str] = field(default_factory=dict)
+    configurations: Mapping[int, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -130,11 +132,14 @@ def create_run(logs: Path, start: RunStart) -> Run:
             break
         except FileExistsError:  # another process took it just now
             number += 1
+    run = Run(path)
     for name, text in start.files.items():
         write_text(text, path / name)
+    for fold, text in start.configurations.items():
+        write_text(text, run.config(fold))
     # The record comes last: a folder without one is no run.
     write_json(start.record(), path / RECORD)
-    return Run(path)
+    return run
 
 
 def join_run(path: Path, start: RunStart) -> Run:
@@ -142,7 +147,7 @@ def join_run(path: Path, start: RunStart) -> Run:
 
     Args:
         path: The run folder.
-        start: What the run begins with, the same for all jobs but for the configurations of their folds.
+        start: What the run begins with; jobs may differ in the settings of their machines, such as devices.
 
     Raises:
         RunError: The folder holds something else, or a run with other data, folds or settings.
@@ -164,6 +169,10 @@ def join_run(path: Path, start: RunStart) -> Run:
         if target.is_file() and target.read_text(encoding="utf-8") != text:
             raise RunError(f"{target} says something else: the run in {path} is another one. Name a new folder.")
         write_text(text, target)
+    for fold, text in start.configurations.items():
+        # What a finished fold was trained with stays; another goes on with this job's devices.
+        if not (run.is_finished(fold) or run.is_being_trained(fold)):
+            write_text(text, run.config(fold))
     return run
 
 

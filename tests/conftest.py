@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 # Also for the processes that tests start: sums over other numbers of threads differ in their last digits, and tests
 # run side by side, where threads of one would only slow the others down.
@@ -13,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks for weights fails at once
 
 from biomass_pl.cli import main
 from biomass_pl.lesion.sample.render import render_lesions
+from biomass_pl.new_runs import RunStart, create_run
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.runs import Run, find_run
 
@@ -49,6 +52,16 @@ def workdir(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch) -> None:
+    """Empty pictures: drawing them takes a third of a small training. What session fixtures draw is real."""
+
+    def save(figure: Figure, path: Path, **settings) -> None:
+        Image.new("RGB", (1, 1)).save(path, "PNG")
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 RECIPE = """\
@@ -185,3 +198,26 @@ def lesion_copy(lesion_predicted, workdir) -> Run:
     """The predicted run on lesions, in a working folder of the test's own."""
     shutil.copytree(lesion_predicted, workdir, dirs_exist_ok=True)
     return find_run(Path("lightning_logs"))
+
+
+def make_start(name: str = "two_stage", *, folds: tuple[int, ...] = (0, 1), **changes) -> RunStart:
+    """What a made-up run begins with."""
+    return RunStart(
+        name=name,
+        folds=list(folds),
+        command=["biomass", "fit"],
+        fingerprint={"table": "abc"},
+        settings="0123",
+        oof=True,
+        **changes,
+    )
+
+
+def make_run(
+    logs: Path, name: str = "two_stage", *, folds: tuple[int, ...] = (0, 1), created: str | None = None
+) -> Run:
+    """A run of which nothing is trained, made just now or at another time."""
+    run = create_run(logs, make_start(name, folds=folds))
+    if created is not None:
+        run.update_record(created=created)
+    return run

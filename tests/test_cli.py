@@ -95,7 +95,7 @@ def test_sample_renders_lesions(workdir, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--kind", "lesion", "--width", "64"], "--width is for a pasture"),
+        (["--kind", "lesion", "--width", "64"], "--width is not for --kind lesion, but for --kind pasture"),
         (["--kind", "lesion", "--photos", "99"], "100 or more"),
         (["--kind", "leaf"], "'leaf'"),
     ],

@@ -70,7 +70,7 @@ _CATBOOST: dict[Kind, dict[str, Any]] = {
         "iterations": 200,
         "learning_rate": 0.0694,
         "depth": 7,
-        "l2_leaf_reg": 6.22,
+        "reg_lambda": 6.22,
         "subsample": 0.625,
         "scale_pos_weight": 2.61,
     },
@@ -78,7 +78,7 @@ _CATBOOST: dict[Kind, dict[str, Any]] = {
         "iterations": 200,
         "learning_rate": 0.05,
         "depth": 3,
-        "l2_leaf_reg": 3.0,
+        "reg_lambda": 3.0,
         "rsm": 0.8,
         "subsample": 0.8,
         # Like the other libraries, for a target that is the same everywhere; the default sampling fails on it.

@@ -1,14 +1,16 @@
-"""Features and embeddings as the matrix that boosters take, by what the training rows alone say. No torch."""
+"""Features and embeddings as the matrix that boosters take, fitted on training rows alone. No torch."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
 
 from biomass_pl.errors import ConfigError, DataError, listed
 
@@ -18,7 +20,7 @@ UNSEEN, MISSING = -1, -2
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTable:
-    """Features of rows: they belong together by position.
+    """Features and embeddings of the same rows: they belong together by position.
 
     Attributes:
         features: Columns of numbers, NaN where missing; any other column holds categories.
@@ -28,46 +30,59 @@ class FeatureTable:
     features: pd.DataFrame
     embeddings: np.ndarray | None
 
-    def rows(self, chosen: np.ndarray) -> "FeatureTable":
-        """The rows where `chosen`, booleans of shape (rows,), is true."""
-        embeddings = None if self.embeddings is None else self.embeddings[chosen]
-        return FeatureTable(features=self.features[chosen], embeddings=embeddings)
+    @property
+    def embedding_names(self) -> list[str]:
+        """Names of the columns of embeddings in a frame."""
+        return [] if self.embeddings is None else [f"embedding_{column}" for column in range(self.embeddings.shape[1])]
+
+    def to_frame(self) -> pd.DataFrame:
+        """All columns, embeddings last: numbers as float32, categories as text, NaN where missing.
+
+        XGBoost and CatBoost compute in float32 anyway, and it halves the memory of wide embeddings.
+        """
+        columns = {
+            str(name): _as_numbers(column) if is_numeric_dtype(column) else _as_text(column)
+            for name, column in self.features.items()
+        }
+        frame = pd.DataFrame(columns, index=self.features.index)
+        if self.embeddings is None:
+            return frame
+        embeddings = pd.DataFrame(_as_float32(self.embeddings), index=frame.index, columns=self.embedding_names)
+        return pd.concat([frame, embeddings], axis=1)
 
 
-class FeatureEncoder:
-    """Turns tables into float32 matrices: category codes and principal components are those of the training rows.
+def fitted_encoder(training: pd.DataFrame, *, embeddings: Sequence[str], pca: int | None) -> ColumnTransformer:
+    """An encoder of frames as float32 matrices, by the categories and principal components of the training rows.
 
-    XGBoost and CatBoost compute in float32 anyway, and it halves the memory of wide embeddings.
+    Args:
+        training: Rows of a frame that `FeatureTable.to_frame` made.
+        embeddings: Names of its columns of embeddings.
+        pca: Principal components kept of the standardised embeddings; None keeps the embeddings as they are.
 
-    Attributes:
-        names: Names of the columns of a matrix.
+    Returns:
+        The fitted encoder. The columns of its matrices are numbers, codes of categories, and embeddings.
     """
-
-    def __init__(self, training: FeatureTable, *, pca: int | None) -> None:
-        numeric = [is_numeric_dtype(dtype) for dtype in training.features.dtypes]
-        self._numbers = training.features.columns[numeric]
-        self._categories = training.features.columns[~np.array(numeric, dtype=bool)]
-        self._codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=UNSEEN)
-        if len(self._categories):
-            self._codes.fit(_as_text(training.features[self._categories]))
-        self._components: Any = None
-        if pca is not None and training.embeddings is not None:
-            self._components = make_pipeline(StandardScaler(), PCA(pca, random_state=0))
-            self._components.fit(_as_float32(training.embeddings))
-        self.names = [*self._numbers, *self._categories, *_embedding_names(training.embeddings, pca)]
-
-    def matrix(self, table: FeatureTable) -> np.ndarray:
-        """The features of all rows, float32, shape (rows, names)."""
-        parts = [_as_numbers(table.features[column])[:, None] for column in self._numbers]
-        if len(self._categories):
-            categories = table.features[self._categories]
-            codes = self._codes.transform(_as_text(categories))
-            codes[categories.isna().to_numpy()] = MISSING
-            parts.append(codes)
-        if table.embeddings is not None:
-            embeddings = _as_float32(table.embeddings)
-            parts.append(embeddings if self._components is None else self._components.transform(embeddings))
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+    features = training.drop(columns=embeddings)
+    numbers = features.select_dtypes("number").columns.tolist()
+    categories = features.select_dtypes(exclude="number").columns.tolist()
+    codes = OrdinalEncoder(
+        # NaN is a category of every column, so that it never counts as unseen. In a column with gaps an unused empty
+        # text comes first: the codes of the others start at 1, and 0, which LightGBM bins by itself, stays free.
+        categories=[[*np.unique(features[name].fillna("")), np.nan] for name in categories],
+        dtype=np.float32,
+        handle_unknown="use_encoded_value",
+        unknown_value=UNSEEN,
+        encoded_missing_value=MISSING,
+    )
+    # The order of values in memory, which pandas does not promise, decides the last digits of float32 sums.
+    row_major = FunctionTransformer(np.ascontiguousarray, feature_names_out="one-to-one")
+    components = make_pipeline(row_major, StandardScaler(), PCA(pca, random_state=0))
+    parts = [
+        ("numbers", "passthrough", numbers),
+        ("categories", codes, categories),
+        ("embeddings", "passthrough" if pca is None else components, embeddings),
+    ]
+    return ColumnTransformer(parts, verbose_feature_names_out=_matrix_name).fit(training)
 
 
 def check_table(table: FeatureTable, *, pca: int | None, of: str) -> None:
@@ -83,7 +98,7 @@ def check_table(table: FeatureTable, *, pca: int | None, of: str) -> None:
         ConfigError: `pca` without embeddings.
     """
     embeddings = table.embeddings
-    names = pd.Index([*table.features.columns, *_embedding_names(embeddings, None)])
+    names = pd.Index([*map(str, table.features), *table.embedding_names])
     if names.empty:
         raise DataError(f"The {of} table has no feature: give features or embeddings.")
     if not names.is_unique:
@@ -111,7 +126,7 @@ def check_table(table: FeatureTable, *, pca: int | None, of: str) -> None:
 
 
 def as_in_training(test: FeatureTable, training: FeatureTable) -> FeatureTable:
-    """The test table with the columns of the training table, in their order.
+    """The test table with the columns of the training table, in their order and of their kinds.
 
     Raises:
         DataError: A column is in one of them alone, or holds numbers in training and text in test.
@@ -129,26 +144,25 @@ def as_in_training(test: FeatureTable, training: FeatureTable) -> FeatureTable:
             f"Training embeddings have width {widths[0]}, test embeddings {widths[1]} (None is no embeddings). "
             "Take both from the same models."
         )
-    features = test.features[training.features.columns]
-    for column in features:
-        is_text = not is_numeric_dtype(features[column]) and features[column].notna().any()
-        if is_text and is_numeric_dtype(training.features[column]):
+    features = test.features[training.features.columns].copy()
+    for column, values in features.items():
+        is_number = is_numeric_dtype(training.features[column])
+        if is_number == is_numeric_dtype(values):
+            continue
+        if is_number and values.notna().any():
             raise DataError(f"Feature {column} holds numbers in training and text in test. Make both in the same way.")
+        features[column] = math.nan if is_number else values.astype(object)
     return FeatureTable(features=features, embeddings=test.embeddings)
 
 
-def _embedding_names(embeddings: np.ndarray | None, pca: int | None) -> list[str]:
-    if embeddings is None:
-        return []
-    if pca is not None:
-        return [f"embedding_pc{component}" for component in range(pca)]
-    return [f"embedding_{column}" for column in range(embeddings.shape[1])]
+def _matrix_name(transformer: str, column: str) -> str:
+    """Name of a column of the matrix; scikit-learn calls principal components pca0, pca1, ..."""
+    return column.replace("pca", "embedding_pc") if transformer == "embeddings" else column
 
 
-def _as_text(categories: pd.DataFrame) -> np.ndarray:
-    """Categories as text, which always sorts; what is missing is empty and gets its code afterwards."""
-    text = np.where(categories.isna(), "", categories.astype(object).to_numpy())
-    return text.astype(str).astype(object)
+def _as_text(column: pd.Series) -> np.ndarray:
+    """Categories as text, which always sorts, and NaN where missing, whatever stood for it."""
+    return np.where(column.isna(), np.nan, column.astype(object).map(str))
 
 
 def _as_numbers(column: pd.Series) -> np.ndarray:

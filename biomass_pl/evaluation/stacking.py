@@ -8,18 +8,19 @@ import pandas as pd
 
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.evaluation.boosters import Kind, Library, gain_shares, make_booster, predict
-from biomass_pl.evaluation.feature_matrix import FeatureEncoder, FeatureTable, as_in_training, check_table
+from biomass_pl.evaluation.feature_matrix import FeatureTable, as_in_training, check_table, fitted_encoder
+from biomass_pl.terminal import progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """What is fitted on the tables.
+    """Which boosters are fitted, and on what part of the rows and embeddings.
 
     Args:
         library: Library of the boosters.
-        seeds: Boosters per fold and target, with seeds 0, 1, ..., whose predictions are averaged.
+        seeds: Boosters per fold and target, with seeds 0, 1, ...; their predictions are averaged.
         pca: Principal components kept of the embeddings; None keeps the embeddings as they are.
-        negatives_per_positive: Classification: negative training rows kept per positive one, drawn anew for every
+        negatives_per_positive: In a classification, negative training rows drawn per positive one, anew for every
             seed; None keeps all rows.
     """
 
@@ -64,6 +65,7 @@ def stack(
 ) -> StackResult:
     """Predicts every row by boosters fitted on the other folds, for each target on its own.
 
+    Shows the folds as progress on a terminal.
     Rows of the tables belong together by position. The same arguments give the same result.
     Where out-of-fold scores of other models are features, those of the training rows come from models that knew the
     held-out ones: the usual price of stacking on the same folds, small as long as a score says little of the others.
@@ -74,8 +76,8 @@ def stack(
         embeddings: Shape (rows, width), NaN where missing (but not for `pca`), or None.
         targets: A column per target, 0 and 1 in a classification.
         folds: Fold in which each row is held out, whole numbers, shape (rows,).
-        kind: What the targets are.
-        config: What is fitted.
+        kind: Whether the targets are two classes or numbers.
+        config: Settings of the boosters.
         test_features: Rows without targets; the same columns in any order.
         test_embeddings: Their embeddings, where `embeddings` are given.
 
@@ -93,17 +95,20 @@ def stack(
     _check_config(config, folds, kind, embeddings)
 
     truth = targets.to_numpy(dtype=np.float64)
+    frame, test_frames = table.to_frame(), [] if test is None else [test.to_frame()]
     predictions, test_predictions, shares = np.empty(truth.shape), [], []
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        training = table.rows(~held_out)
-        encoder = FeatureEncoder(training, pca=config.pca)
-        others = [encoder.matrix(other) for other in (table.rows(held_out), test) if other is not None]
-        bag = _fit_bag(encoder.matrix(training), truth[~held_out], others, kind, config)
-        predictions[held_out] = bag.predictions[0]
-        test_predictions += bag.predictions[1:]
-        shares.append(bag.shares)
-    importance = pd.DataFrame({"feature": encoder.names, "gain": np.mean(shares, axis=0)})
+    with progress("Fitting boosters", len(np.unique(folds))) as advance:
+        for fold in np.unique(folds):
+            held_out = folds == fold
+            training = frame[~held_out]
+            encoder = fitted_encoder(training, embeddings=table.embedding_names, pca=config.pca)
+            others = [encoder.transform(other) for other in (frame[held_out], *test_frames)]
+            fitted = _fit_fold(encoder.transform(training), truth[~held_out], others, kind, config)
+            predictions[held_out] = fitted.predictions[0]
+            test_predictions += fitted.predictions[1:]
+            shares.append(fitted.shares)
+            advance()
+    importance = pd.DataFrame({"feature": encoder.get_feature_names_out(), "gain": np.mean(shares, axis=0)})
     return StackResult(
         predictions=predictions,
         test_predictions=None if test is None else np.mean(test_predictions, axis=0),
@@ -129,11 +134,11 @@ def draw_rows(target: np.ndarray, negatives_per_positive: float | None, *, seed:
 
 
 def image_score_features(scores: pd.DataFrame, groups: pd.Series | None, *, kind: Kind) -> pd.DataFrame:
-    """Features of the scores of image models: each score, and how it stands out in its group.
+    """Features of the scores of other models: each score, and how it stands out in its group.
 
     Args:
         scores: A column per score: probabilities in a classification, else numbers.
-        groups: What belongs together (the patient), by position, or None. A row without a group has no z.
+        groups: Whom or what each row belongs to, by position, or None. A row without a group has no z.
         kind: A classification gives logits, which spread what is crowded at 0 and 1.
 
     Returns:
@@ -169,16 +174,16 @@ def _logits(probabilities: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Bag:
+class _FittedFold:
     """What the boosters of one fold give: averages over the seeds, shares also over the targets."""
 
     predictions: list[np.ndarray]
     shares: np.ndarray
 
 
-def _fit_bag(
+def _fit_fold(
     matrix: np.ndarray, targets: np.ndarray, others: list[np.ndarray], kind: Kind, config: StackConfig
-) -> _Bag:
+) -> _FittedFold:
     """Fits on `matrix` and `targets` (rows, targets), and predicts every matrix of `others`, (its rows, targets)."""
     predictions = [np.zeros((len(other), targets.shape[1])) for other in others]
     shares = np.zeros(matrix.shape[1])
@@ -190,7 +195,7 @@ def _fit_bag(
             for prediction, other in zip(predictions, others, strict=True):
                 prediction[:, column] += predict(booster, other) / config.seeds
             shares += gain_shares(booster) / (config.seeds * targets.shape[1])
-    return _Bag(predictions=predictions, shares=shares)
+    return _FittedFold(predictions=predictions, shares=shares)
 
 
 def _check_targets(targets: pd.DataFrame, folds: np.ndarray, kind: Kind, *, rows: int) -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from biomass_pl.data.splits import Split, read_folds
+from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.memory import peak_gpu_memory, peak_memory, reset_peak_memory
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.predictor import require_data
@@ -86,12 +87,8 @@ def train_fold(run: Run, fold: int, overrides: Sequence[str] = ()) -> None:
             if first_epoch:
                 logger.info("Fold %d goes on with epoch %d of %s", fold, first_epoch + 1, cli.trainer.max_epochs)
         reset_peak_memory()
-        try:
+        with passing_on_interrupts():
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
-        except SystemExit:
-            if cli.trainer.interrupted:  # Lightning ends the process when Ctrl-C is pressed
-                raise KeyboardInterrupt from None
-            raise
         if cli.trainer.is_global_zero:
             run.finish_fold(fold, _fold_record(run, fold, cli.model.objective.name))
     del cli

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.splits import Split, read_folds
 from biomass_pl.errors import RunError
+from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.processes import on_its_own
 from biomass_pl.harness.recipes import named_systems
@@ -38,7 +39,7 @@ class Predictions:
     """
 
     table: pd.DataFrame
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class PredictCLI(RunCLI):
@@ -77,7 +78,8 @@ class PredictCLI(RunCLI):
             "--trainer.devices=1",
             "--trainer.strategy=auto",
             "--trainer.num_nodes=1",
-            "--trainer.default_root_dir=null",
+            "--trainer.profiler=null",
+            f"--trainer.default_root_dir={run.path}",
         ]
         with on_its_own():
             super().__init__([*stored, *alone, *overrides], command="predict")
@@ -112,7 +114,7 @@ class PredictCLI(RunCLI):
         data: Any = self.datamodule
         if data.bank is not None and isinstance(self.model, ImageTask):
             data.use_features(stored_predictions(self.model, data, data.bank, str(self.trainer.precision)))
-        with on_its_own():
+        with on_its_own(), passing_on_interrupts():
             self.trainer.predict(self.model, self.datamodule, return_predictions=False)
         return Predictions(table=self.model.report.rounded(self.collected.table()), arrays=self.collected.arrays())
 

@@ -12,6 +12,7 @@ _IRRELEVANT = (
     ".*callbacks used to create the checkpoint need to be provided.*",  # predicting needs none of them
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # between Lightning and torch
     ".*WeightAveraging callback with a model that overrides the configure_model.*",  # which needs no strategy here
+    ".*The dirpath has changed from.*",  # a run folder that was moved
     ".*Checkpoint directory .* exists and is not empty.*",  # a fold that goes on
 )
 

@@ -21,6 +21,8 @@ def check_trainer(trainer: Any) -> None:
     epochs = trainer.max_epochs
     if epochs is None or epochs < 1:
         raise ConfigError(f"trainer.max_epochs is {epochs}; a training of every fold needs 1 or more.")
+    if trainer.limit_train_batches == 0:
+        raise ConfigError("trainer.limit_train_batches 0 trains nothing. Give 1 or more, or leave it out.")
     if trainer.limit_val_batches == 0:
         raise ConfigError(
             "trainer.limit_val_batches 0 leaves no score by which the best epoch could be told. "
@@ -31,6 +33,8 @@ def check_trainer(trainer: Any) -> None:
             f"trainer.overfit_batches {trainer.overfit_batches} would validate on training photos. "
             "To see whether a few batches are learned: --trainer.limit_train_batches 2 --trainer.max_epochs 50."
         )
+    if trainer.enable_checkpointing is False:
+        raise ConfigError("trainer.enable_checkpointing false would leave nothing to predict with. Leave it out.")
     every = trainer.check_val_every_n_epoch
     if every is None or every > epochs:
         raise ConfigError(

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from biomass_pl.data.bank import FeatureBank, StoredFeatures
+from biomass_pl.data.bank import FeatureBank
 from biomass_pl.data.splits import Split
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.sample.render import render_sample
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from biomass_pl.data import bank as bank_module
-from biomass_pl.data.bank import FeatureBank, StoredFeatures, photo_key, view_generator
+from biomass_pl.data.bank import FeatureBank, photo_key, view_generator
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError, DataError
 
 SHAPE = (2, 4, 3)

@@ -1,11 +1,13 @@
 """Stacking over folds: nothing of a held-out row gets into its model; averages, draws and messages are exact."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import rich
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score
@@ -162,6 +164,16 @@ def test_a_planted_signal_is_found_out_of_fold_and_named():
     ]
 
 
+def test_progress_shows_on_a_terminal_alone(capsys, monkeypatch):
+    stack(**inputs())
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(rich.get_console(), "is_interactive", True)  # decided when rich was first asked
+    stack(**inputs())
+    assert "Fitting boosters" in capsys.readouterr().out
+
+
 def test_embeddings_alone_are_enough():
     embeddings = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float16)
     result = stack(
@@ -230,6 +242,16 @@ def test_a_test_column_without_any_category_may_come_as_empty_numbers():
     assert np.array_equal(as_numbers, as_text)
 
 
+def test_a_test_column_without_any_number_may_come_as_empty_text():
+    given_inputs = with_test()
+    as_numbers, as_text = (
+        stack(**with_test(test_features=given_inputs["test_features"].assign(number_0=empty)))
+        for empty in (pd.Series(math.nan, range(20)), pd.Series(None, range(20), dtype=object))
+    )
+    assert np.array_equal(as_numbers.test_predictions, as_text.test_predictions)
+    assert not np.array_equal(as_numbers.test_predictions, stack(**given_inputs).test_predictions)
+
+
 def test_columns_of_the_test_table_may_stand_in_another_order():
     given_inputs = with_test()
     turned = given_inputs["test_features"].iloc[:, ::-1]
@@ -240,18 +262,18 @@ def test_columns_of_the_test_table_may_stand_in_another_order():
 
 # Messages
 
-ONE_CLASS_OUTSIDE_2 = pd.DataFrame({"lesion": (np.arange(ROWS) % 3 == 2).astype(int)})
+ONE_CLASS_OUTSIDE_2 = pd.DataFrame({"target": (np.arange(ROWS) % 3 == 2).astype(int)})
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"targets": ONE_CLASS_OUTSIDE_2}, FoldError, "outside fold 2 hold one class of lesion"),
+        ({"targets": ONE_CLASS_OUTSIDE_2}, FoldError, "outside fold 2 hold one class of target"),
         ({"folds": np.zeros(ROWS, dtype=int)}, FoldError, "one fold"),
         ({"folds": np.full(ROWS, math.nan)}, FoldError, "float64"),
-        ({"targets": pd.DataFrame({"lesion": np.arange(ROWS) % 4})}, DataError, "lesion is 2.0 in row 2; it must be 0 or 1"),
+        ({"targets": pd.DataFrame({"target": np.arange(ROWS) % 4})}, DataError, "target is 2.0 in row 2; it must be 0 or 1"),
         ({"targets": pd.DataFrame({"dead": [math.nan] * ROWS}), "kind": "regression"}, DataError, "dead is nan in row 0"),
-        ({"targets": pd.DataFrame({"lesion": [0, 1]})}, DataError, "120 rows of features, 2 of targets"),
+        ({"targets": pd.DataFrame({"target": [0, 1]})}, DataError, "120 rows of features, 2 of targets"),
         ({"embeddings": np.zeros((7, WIDTH))}, DataError, "120 training rows have 7 embeddings"),
         ({"features": pd.DataFrame(index=range(ROWS)), "embeddings": None}, DataError, "no feature"),
         ({"features": numbers().rename(columns={"number_1": "embedding_0"})}, DataError, "twice.*\n  embedding_0"),
@@ -315,19 +337,19 @@ def test_equal_scores_and_missing_ones_do_not_stand_out():
 
 
 def test_probabilities_become_finite_logits_in_order():
-    scores = pd.DataFrame({"lesion": np.array([0, 0.25, 0.5, 1], dtype=np.float32)})
+    scores = pd.DataFrame({"target": np.array([0, 0.25, 0.5, 1], dtype=np.float32)})
     features = image_score_features(scores, None, kind="classification")
-    assert list(features) == ["lesion_logit"]
+    assert list(features) == ["target_logit"]
     limit = math.log(1e15)
-    assert features["lesion_logit"].tolist() == pytest.approx([-limit, -math.log(3), 0, limit], rel=1e-3)
+    assert features["target_logit"].tolist() == pytest.approx([-limit, -math.log(3), 0, limit], rel=1e-3)
     assert list(image_score_features(scores, pd.Series(["a"] * 4), kind="classification").columns) == [
-        "lesion_logit",
-        "lesion_logit_z",
+        "target_logit",
+        "target_logit_z",
     ]
 
 
 @pytest.mark.parametrize("value", [-0.5, 1.5])
 def test_a_probability_out_of_range_is_named(value):
-    scores = pd.DataFrame({"lesion": [0.5, value]}, index=["x", "y"])
-    with pytest.raises(DataError, match=f"lesion is {value} in row y"):
+    scores = pd.DataFrame({"target": [0.5, value]}, index=["x", "y"])
+    with pytest.raises(DataError, match=f"target is {value} in row y"):
         image_score_features(scores, None, kind="classification")

@@ -6,37 +6,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import Callback
 
 from biomass_pl.cli import main
-from biomass_pl.errors import TrainingError
 from biomass_pl.lesion.partial_auc import partial_auc
 from biomass_pl.runs import Run, find_run
 from tests.conftest import done_in
+from tests.harness.interruptions import FailOnce
 
 LOGS = Path("lightning_logs")
 AVERAGED = (
     "{class_path: BackboneFreeze, init_args: {epochs: 1}}, "
     "{class_path: lightning.pytorch.callbacks.EMAWeightAveraging, init_args: {decay: 0.8}}"
 )
-
-
-class FailOnce(Callback):
-    """A failure at the start of an epoch, the first time it is reached.
-
-    Args:
-        epoch: The epoch.
-        reached: A file that tells that it was.
-    """
-
-    def __init__(self, *, epoch: int, reached: Path) -> None:
-        self.epoch = epoch
-        self.reached = reached
-
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        if trainer.current_epoch == self.epoch and not self.reached.exists():
-            self.reached.touch()
-            raise TrainingError("the power failed")
 
 
 def averaged_fit(recipe: Path, *more: str) -> list[str]:
@@ -78,12 +59,15 @@ def test_averaged_weights_are_saved_validated_and_predict(averaged):
     assert record["val/pauc"] == pytest.approx(predicted, abs=1e-6)
 
 
-def test_a_broken_training_with_averaged_weights_resumes_to_the_undisturbed_table(averaged, lesion_recipe, workdir):
-    failure = f"{{class_path: {__name__}.FailOnce, init_args: {{epoch: 2, reached: {workdir}/reached}}}}"
+def test_a_broken_training_with_averaged_weights_resumes_to_the_undisturbed_table(
+    averaged, lesion_recipe, workdir, interruptions
+):
+    failing = f"{FailOnce.__module__}.{FailOnce.__name__}"
+    failure = f"{{class_path: {failing}, init_args: {{epochs: [2]}}}}"
     assert main(averaged_fit(lesion_recipe, failure)) == 2
     run = find_run(LOGS)
     assert not run.is_finished(0) and len(pd.read_csv(run.metrics_csv(0))) == 2
-    assert main(["fit", "--resume"]) == 0
+    assert main(["fit", "--resume", "--trust", failing]) == 0
     assert run.oof_csv(0).read_bytes() == averaged.oof_csv(0).read_bytes()
     resumed, whole = (torch.load(one.last_checkpoint(0), weights_only=True) for one in (run, averaged))
     for key in ("state_dict", "current_model_state"):

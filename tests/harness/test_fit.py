@@ -1,9 +1,8 @@
-"""`biomass fit` end to end: folds, run folder, resuming."""
+"""`biomass fit` end to end: folds, run folder, what it says, what it refuses before training."""
 
 import json
-import signal
-import subprocess
-import sys
+import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +11,16 @@ import torch
 import yaml
 
 from biomass_pl.cli import main
+from biomass_pl.harness.parser import RunCLI
 from biomass_pl.pasture.report import score_table
 from biomass_pl.pasture.tables import read_labels
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import find_run
+from tests.conftest import make_run
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+LOGS = Path("lightning_logs")
 
 
 def test_every_photo_is_predicted_once_by_the_fold_that_held_it_out(run, rendered):
@@ -32,7 +37,12 @@ def test_every_photo_is_predicted_once_by_the_fold_that_held_it_out(run, rendere
 
 
 def test_the_reported_scores_are_those_of_the_written_table(run):
-    assert json.loads((run.path / "oof_metrics.json").read_text()) == score_table(pd.read_csv(run.oof_predictions))
+    scores = json.loads((run.path / "oof_metrics.json").read_text())
+    last = pd.concat([pd.read_csv(run.oof_last_csv(fold)) for fold in range(3)])
+    expected = score_table(last)["pooled"]
+    assert scores["pooled_last"]["weighted_r2"] == pytest.approx(expected["weighted_r2"], rel=1e-12)
+    assert scores.pop("pooled_last")["photos"] == expected["photos"] == 24
+    assert scores == score_table(pd.read_csv(run.oof_predictions)) and scores["constant"]
 
 
 def test_the_run_folder_tells_what_was_done(run, recipe):
@@ -41,7 +51,7 @@ def test_the_run_folder_tells_what_was_done(run, recipe):
     assert record["status"] == "complete"
     assert record["folds"] == [0, 1, 2]
     assert set(record["versions"]) == {"biomass-pl", "torch", "lightning", "timm"}
-    assert set(record["data"]) == {"labels", "folds"}
+    assert set(record["data"]) == {"labels", "folds", "contents"}
     for fold in range(3):
         outcome = json.loads((run.fold_dir(fold) / "fold.json").read_text())
         assert outcome["epochs"] == 4
@@ -60,16 +70,18 @@ def test_there_is_one_row_per_epoch_with_rates_losses_and_scores(run):
     assert wanted | {f"val/r2_{target}" for target in TARGETS} <= set(rows)
 
 
-def test_one_fold_alone_is_that_fold_of_the_full_run(run, recipe, workdir):
+def test_one_fold_alone_is_that_fold_of_the_full_run_and_versions_count_up(run, recipe, workdir):
+    make_run(LOGS, "small")
     assert main(["fit", "--config", str(recipe), "--folds", "2"]) == 0
-    alone = find_run(workdir / "lightning_logs")
+    alone = find_run(LOGS)
+    assert alone.path == LOGS / "small/version_1"
     assert alone.oof_csv(2).read_bytes() == run.oof_csv(2).read_bytes()
     assert not alone.fold_dir(0).exists()
 
 
 def test_the_saved_configuration_trains_the_same_again(run, workdir):
     assert main(["fit", "--config", str(run.config(1)), "--folds", "1", "--name", "again"]) == 0
-    again = find_run(workdir / "lightning_logs")
+    again = find_run(LOGS)
     assert again.path.parent.name == "again"
     assert again.oof_csv(1).read_bytes() == run.oof_csv(1).read_bytes()
 
@@ -77,7 +89,7 @@ def test_the_saved_configuration_trains_the_same_again(run, workdir):
 def test_the_command_line_wins_over_the_recipe_and_links_arrive(recipe, workdir):
     arguments = ["--model.optim.head_lr", "5e-3", "--seed_everything", "7", "--trainer.max_epochs", "3"]
     assert main(["fit", *arguments, "--config", str(recipe), "--folds", "0", "--oof", "false"]) == 0
-    run = find_run(workdir / "lightning_logs")
+    run = find_run(LOGS)
     used = yaml.safe_load(run.config(0).read_text())
     assert used["model"]["init_args"]["optim"]["head_lr"] == 5e-3
     assert used["model"]["init_args"]["optim"]["backbone_lr"] == 1e-4
@@ -88,122 +100,20 @@ def test_the_command_line_wins_over_the_recipe_and_links_arrive(recipe, workdir)
 
 
 def test_the_seed_reaches_folds_and_augmentation(recipe, workdir):
-    from biomass_pl.harness.parser import RunCLI
-
     cli = RunCLI(["--config", str(recipe), "--seed_everything", "7"])
     assert cli.datamodule.seed == 7
-
-
-def test_versions_count_up_and_a_name_can_be_given(recipe, workdir):
-    arguments = ["fit", "--config", str(recipe), "--folds", "0", "--oof", "false", "--trainer.max_epochs", "3"]
-    assert main(arguments) == 0
-    assert main(arguments) == 0
-    assert main([*arguments, "--name", "other"]) == 0
-    names = {f"{path.parent.name}/{path.name}" for path in (workdir / "lightning_logs").glob("*/version_*")}
-    assert names == {"small/version_0", "small/version_1", "other/version_0"}
-
-
-def test_early_stopping_counts_from_stage_2(rendered, recipe, workdir):
-    """A patience of one would end every run in stage 1 if a head that got no better there counted."""
-    stopping = (
-        "[{class_path: BackboneFreeze, init_args: {epochs: 4}}, "
-        "{class_path: EarlyStopping, init_args: {monitor: val/weighted_r2, mode: max, patience: 1, min_delta: 10}}]"
-    )
-    arguments = ["--trainer.callbacks", stopping, "--trainer.max_epochs", "9", "--folds", "0", "--oof", "false"]
-    assert main(["fit", "--config", str(recipe), *arguments]) == 0
-    rows = pd.read_csv(find_run(workdir / "lightning_logs").fold_dir(0) / "metrics.csv")
-    # Stage 1 is epochs 0 to 3; epoch 4 sets the best of stage 2, epoch 5 is no better by 10.
-    assert rows["epoch"].max() == 5
-
-
-def fit_killed_after(epoch: int, recipe: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "biomass_pl", "fit", "--config", str(recipe), "--folds", "0"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if f"epoch {epoch}/" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("epoch", [2, 3, 4], ids=["in stage 1", "at the switch", "in stage 2"])
-def test_a_killed_fold_resumes_to_the_undisturbed_table(epoch, run, recipe, workdir):
-    fit_killed_after(epoch, recipe, workdir)
-    killed = find_run(workdir / "lightning_logs")
-    assert not killed.is_complete()
-    # An epoch's line is printed before its checkpoint is written, and on a slow disk not every epoch is.
-    assert torch.load(killed.last_checkpoint(0), weights_only=True)["epoch"] < epoch
-    assert main(["fit", "--resume"]) == 0
-    assert killed.is_complete()
-    assert killed.oof_csv(0).read_bytes() == run.oof_csv(0).read_bytes()
-    assert pd.read_csv(killed.fold_dir(0) / "metrics.csv")["epoch"].tolist() == [0, 1, 2, 3]
-
-
-def test_a_moved_run_resumes_with_its_best_score(recipe, run, workdir):
-    fit_killed_after(3, recipe, workdir)
-    moved = workdir / "lightning_logs" / "small" / "version_7"
-    find_run(workdir / "lightning_logs").path.rename(moved)
-    assert main(["fit", "--resume", str(moved)]) == 0
-    assert (moved / "fold_0" / "oof.csv").read_bytes() == run.oof_csv(0).read_bytes()
-
-
-def test_a_broken_fold_leaves_the_finished_ones_and_resuming_trains_the_rest(recipe, data, workdir, capsys):
-    arguments = ["fit", "--config", str(recipe), "--data.root", str(data), "--trainer.max_epochs", "3"]
-    assert main([*arguments, "--folds", "0", "--oof", "false"]) == 0
-    run = find_run(workdir / "lightning_logs")
-    run.update_record(folds=[0, 1], status="running", oof=True)
-    run.config(1).parent.mkdir()
-    run.config(1).write_bytes(run.config(0).read_bytes())
-    finished = run.best_checkpoint(0).stat().st_mtime_ns
-    photo = data / read_labels(data)["image_path"].iloc[0]
-    good = photo.read_bytes()
-    photo.write_bytes(good[:100])
-    assert main(["fit", "--resume"]) == 2
-    assert photo.name in capsys.readouterr().err
-    photo.write_bytes(good)
-    assert main(["fit", "--resume"]) == 0
-    assert run.best_checkpoint(0).stat().st_mtime_ns == finished
-    assert run.finished_folds() == [0, 1]
-    assert set(pd.read_csv(run.oof_predictions)["fold"]) == {0, 1}
-
-
-def test_resuming_refuses_what_does_not_fit(trained, recipe, data, workdir, capsys, monkeypatch):
-    assert main(["fit", "--resume"]) == 2
-    assert "no unfinished run" in capsys.readouterr().err
-    complete = find_run(trained / "lightning_logs").path
-    assert main(["fit", "--resume", str(complete)]) == 2
-    assert "is complete" in capsys.readouterr().err
-    assert main(["fit", "--resume", "--config", str(recipe)]) == 2
-    assert "takes no others" in capsys.readouterr().err
-
-
-def test_resuming_refuses_changed_labels(recipe, data, workdir, capsys):
-    arguments = ["fit", "--config", str(recipe), "--data.root", str(data), "--folds", "0", "--oof", "false"]
-    assert main([*arguments, "--trainer.max_epochs", "3"]) == 0
-    find_run(workdir / "lightning_logs").update_record(status="running")
-    table = pd.read_csv(data / "train.csv", dtype=str)
-    table.loc[0, "target"] = "999.0"
-    table.to_csv(data / "train.csv", index=False)
-    assert main(["fit", "--resume"]) == 2
-    assert "changed since" in capsys.readouterr().err
 
 
 def test_a_given_fold_file_is_used_as_it_is(recipe, rendered, workdir):
     ids = read_labels(rendered)["image_id"]
     given = pd.DataFrame({"sample_id_prefix": ids, "fold": [number % 2 for number in range(len(ids))]})
     given.to_csv(workdir / "folds.csv", index=False)
-    arguments = ["--data.fold_csv", "folds.csv", "--trainer.max_epochs", "3"]
+    arguments = ["--data.fold_csv", "folds.csv", "--trainer.max_epochs", "3", "--folds", "1"]
     assert main(["fit", "--config", str(recipe), *arguments]) == 0
-    table = pd.read_csv(find_run(workdir / "lightning_logs").oof_predictions).set_index("image_id")
-    assert table["fold"].to_dict() == dict(zip(given["sample_id_prefix"], given["fold"], strict=True))
-
-
-def test_a_diverging_training_ends_with_advice(recipe, workdir, capsys):
-    arguments = ["--model.optim.head_lr_frozen", "1e30", "--folds", "0"]
-    assert main(["fit", "--config", str(recipe), *arguments]) == 2
-    assert "Lower the rates" in capsys.readouterr().err
-    assert not find_run(workdir / "lightning_logs").is_finished(0)
+    run = find_run(LOGS)
+    used = pd.read_csv(run.folds_csv)
+    assert used["image_id"].tolist() == ids.tolist() and used["fold"].tolist() == given["fold"].tolist()
+    assert sorted(pd.read_csv(run.oof_predictions)["image_id"]) == sorted(ids[1::2])
 
 
 def test_a_full_disk_leaves_no_half_checkpoint(recipe, workdir, capsys, monkeypatch):
@@ -214,8 +124,77 @@ def test_a_full_disk_leaves_no_half_checkpoint(recipe, workdir, capsys, monkeypa
     monkeypatch.setattr(torch, "save", save_half)
     assert main(["fit", "--config", str(recipe), "--folds", "0"]) == 2
     assert "disk is full" in capsys.readouterr().err
-    run = find_run(workdir / "lightning_logs")
+    run = find_run(LOGS)
     assert not list(run.checkpoints(0).iterdir())
     monkeypatch.undo()
     monkeypatch.chdir(workdir)
     assert main(["fit", "--resume"]) == 0
+
+
+# What is said
+
+
+EPOCH_LINE = r"fold \d  epoch {epoch}/4  train/loss (\S+)  val/loss (\S+)  val/weighted_r2 (\S+)  best (\S+)  \d+\.\d s"
+
+
+def test_the_log_holds_what_was_printed(run):
+    text = run.log.read_text()
+    assert text.startswith(
+        f"Run folder: {run.path.relative_to(run.path.parents[2])}\nFold 0: 15 training photos, 9 held"
+    )
+    for name in ("Out-of-fold scores of", "weighted_r2", "constant", "last epoch's weights", "oof_metrics.json"):
+        assert name in text, name
+    lines = text.splitlines()
+    for fold in range(3):
+        rows = pd.read_csv(run.metrics_csv(fold))
+        own = [line for line in lines if line.startswith(f"fold {fold}  ")]
+        assert len(own) == 4
+        for epoch, line in enumerate(own):
+            found = re.fullmatch(EPOCH_LINE.format(epoch=epoch + 1), line)
+            row = rows.iloc[epoch]
+            expected = [row["train/loss"], row["val/loss"], row["val/weighted_r2"]]
+            assert [float(value) for value in found.groups()[:3]] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_log_keeps_the_error_that_ended_a_training(recipe, workdir, capsys):
+    """A training that diverges; its advice stands on the terminal and in the log."""
+    arguments = ["--model.optim.head_lr_frozen", "1e30", "--folds", "0"]
+    assert main(["fit", "--config", str(recipe), *arguments]) == 2
+    run = find_run(LOGS)
+    error = capsys.readouterr().err.splitlines()[-1].removeprefix("biomass: ")
+    assert "Lower the rates" in error and run.log.read_text().splitlines()[-1] == error
+    assert not run.is_finished(0)
+
+
+# What is refused before training
+
+
+def refused(arguments: list[str], capsys) -> str:
+    """The one message of a command that makes no run."""
+    assert main(["fit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("biomass: error:") == 1 and "Traceback" not in error
+    assert not LOGS.exists()
+    return error
+
+
+def test_a_fold_of_bare_soil_is_refused_before_training(recipe, data, workdir, capsys):
+    ids = read_labels(data)["image_id"]
+    pd.DataFrame({"image_id": ids, "fold": [0] * 3 + [1] * (len(ids) - 3)}).to_csv("folds.csv", index=False)
+    table = pd.read_csv(data / "train.csv", dtype=str)
+    table.loc[table["sample_id"].str.split("__").str[0].isin(ids[:3]), "target"] = "0.0"
+    table.to_csv(data / "train.csv", index=False)
+    arguments = ["--config", str(recipe), "--data.root", str(data), "--data.fold_csv", "folds.csv"]
+    error = refused(arguments, capsys)
+    assert "Fold 0 holds out 3 photo(s) whose grams are all equal, such as bare soil" in error
+
+
+def test_the_same_photo_in_two_folds_is_named_and_refused(recipe, run, data, workdir, capsys):
+    paths = read_labels(data).set_index("image_id")["image_path"]
+    folds = pd.read_csv(run.folds_csv).set_index("image_id")["fold"]
+    (one, first), (other, second) = folds.drop_duplicates().iloc[:2].items()
+    shutil.copy(data / paths[one], data / paths[other])
+    error = refused(["--config", str(recipe), "--data.root", str(data)], capsys)
+    assert "The same photo stands under several names in different folds" in error
+    both = [f"{one} (fold {first})", f"{other} (fold {second})"]
+    assert " and ".join(both) in error or " and ".join(both[::-1]) in error

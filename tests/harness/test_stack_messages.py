@@ -46,7 +46,7 @@ def refused(run: Run, arguments: list[str], capsys) -> str:
         (["--negatives_per_positive", "inf"], "negatives_per_positive is inf; give more than 0"),
         (["--config", "other.yaml"], "Leave --config out"),
         (["--run", "nowhere"], "nowhere does not exist"),
-        (["--data.root", "nowhere"], "nowhere/train-metadata.csv does not exist"),
+        (["--data.root", "nowhere"], "Say where they are now: --data.root DIR"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -83,7 +83,7 @@ def test_folds_that_leave_one_class_to_learn_from_are_refused(lesion_copy, capsy
 def test_photos_that_the_embeddings_lack_are_named(lesion_copy, capsys):
     path = lesion_copy.path / "oof_embeddings.npz"
     found = Embeddings.read(path)
-    Embeddings(ids=found.ids[1:], values=found.arrays["embedding"][1:]).write(path)
+    Embeddings(ids=found.ids[1:], arrays={"embedding": found.arrays["embedding"][1:]}).write(path)
     error = refused(lesion_copy, ["--features", "embeddings"], capsys)
     assert f"1 photo(s) have no embedding, the first is {found.ids[0]}" in error
 

@@ -1,1 +1,1 @@
-"""Rendered skin lesions: patients, records, pictures."""
+"""A rendered sample of skin lesions: patients, rows of metadata, pictures."""

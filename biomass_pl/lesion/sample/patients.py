@@ -1,4 +1,4 @@
-"""Invented patients and their skin lesions: who has how many, which are malignant, and how each looks."""
+"""Invents patients and their skin lesions: who has how many, which are malignant, and how each looks."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The row of the challenge's table that describes an invented lesion: measured from how it looks, with noise."""
+"""Makes the row of metadata of an invented lesion: measured from how it looks, with noise."""
 
 import math
 

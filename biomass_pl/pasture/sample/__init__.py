@@ -1,1 +1,1 @@
-"""A rendered pasture: what grows, and its photos."""
+"""A rendered sample of pasture: labels and photos."""

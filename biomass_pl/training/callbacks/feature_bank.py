@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from biomass_pl.data.bank import BankConfig, FeatureSet, FeatureViews, StoredFeatures, photo_key
+from biomass_pl.data.bank import BankConfig, FeatureSet, photo_key
+from biomass_pl.data.stored_features import FeatureViews, StoredFeatures
 from biomass_pl.terminal import progress
 from biomass_pl.training.image_task import ImageTask
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from biomass_pl.cli import main
 from biomass_pl.data.augmentation import FLIPS
-from biomass_pl.data.bank import StoredFeatures, photo_key
+from biomass_pl.data.bank import photo_key
 from biomass_pl.data.splits import Split
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import DataError
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.task import HierarchicalRatio
