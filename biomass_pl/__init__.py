@@ -1,3 +1,3 @@
-"""Cross-validated estimates of pasture biomass from photographs, on PyTorch Lightning."""
+"""Cross-validated training on photographs, on PyTorch Lightning."""
 
 __version__ = "0.1.0"

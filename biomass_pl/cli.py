@@ -233,12 +233,20 @@ def _termination() -> Iterator[None]:
         yield
         return
 
+    came = False
+
     def stop(number: int, frame: object) -> NoReturn:
+        nonlocal came
+        came = True
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except BaseException as error:
+        if came:  # what cleans up after it may fail in the middle of something
+            raise _Terminated from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from biomass_pl.data.augmentation import View
-from biomass_pl.data.bank import BankConfig, StoredFeatures
+from biomass_pl.data.bank import BankConfig
 from biomass_pl.data.sampling import EpochOrder, EpochSampler
 from biomass_pl.data.splits import Split
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,13 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.features = features
 
     def loader(
-        self, dataset: Dataset[dict[str, Any]], length: int, *, order: EpochOrder | None = None, shared: bool = True
+        self,
+        dataset: Dataset[dict[str, Any]],
+        length: int,
+        *,
+        order: EpochOrder | None = None,
+        shared: bool = True,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
     ) -> DataLoader[Any]:
         """A loader over a dataset that is asked for (index, epoch).
 
@@ -190,6 +197,7 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             length: Its number of items.
             order: How the items of a training epoch are drawn; none takes all as they come.
             shared: Whether the processes of a training share the items out.
+            collate: Makes a batch of items; none stacks their tensors, which must be of one shape.
         """
         # Features are read faster than a worker could hand them over, and many of them fit where few photos do.
         only_features = self.features is not None and self.features.epochs == math.inf
@@ -203,6 +211,7 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             num_workers=workers,
             prefetch_factor=self.prefetch_factor if workers > 0 else None,
             persistent_workers=workers > 0,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Workers share the cores; threads of their own would only get in each other's way.
             worker_init_fn=use_one_thread,

@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -13,10 +12,10 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
 from biomass_pl.data.photos import decoded_bytes, read_photo
 from biomass_pl.errors import DataError
+from biomass_pl.terminal import progress
 
 _MEGABYTE = 1_000_000
 
@@ -80,10 +79,10 @@ class PhotoCache:
                 file.seek(start)
                 file.write(np.ascontiguousarray(photo).data)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Decoding photos", len(paths)) as advance:
             decoded = pool.map(decode, paths)
-            for _ in track(decoded, "Decoding photos", total=len(paths), disable=not sys.stdout.isatty()):
-                pass
+            for _ in decoded:
+                advance()
 
 
 def _require_space(needed: int) -> None:

@@ -17,7 +17,7 @@ Key = tuple[int, ...]
 
 
 def stream(key: Key, purpose: str) -> np.random.Generator:
-    """A generator of its own for each purpose: more grass must not move the straw."""
+    """A generator of its own for each purpose: another number of draws for one of them must not move the others."""
     return np.random.default_rng([*key, *purpose.encode()])
 
 

@@ -40,7 +40,7 @@ def learning_curves(epochs: Mapping[int, pd.DataFrame], *, score: str) -> Figure
     """
     figure = Figure(figsize=(13, 7), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
-    columns = {**_LOSSES, score: score}
+    columns = _LOSSES if score in _LOSSES else {**_LOSSES, score: score}
     for panel, (column, title) in zip(panels, columns.items(), strict=False):
         curves = {fold: _curve(rows, column) for fold, rows in epochs.items()}
         for fold, curve in curves.items():
@@ -53,6 +53,8 @@ def learning_curves(epochs: Mapping[int, pd.DataFrame], *, score: str) -> Figure
             panel.set_yscale("log")
     panels[0].legend()
     _draw_rates(panels[len(columns)], next(iter(epochs.values())))
+    for panel in panels[len(columns) + 1 :]:  # a loss is chosen by, which has its panel already
+        panel.remove()
     last = max(rows["epoch"].max() + 1 for rows in epochs.values())
     for panel in panels:
         panel.set_xlim(0.5, last + 0.5)

@@ -45,6 +45,9 @@ class Report(abc.ABC):
     uses_arrays: ClassVar[bool] = False
     """Whether `score` needs the arrays (such as embeddings) of the predictions."""
 
+    text_columns: ClassVar[tuple[str, ...]] = ()
+    """Columns of texts beside those that name an item: read back as they were written, `007` and `NA` too."""
+
     stacking: ClassVar[StackColumns | None] = None
     """What `biomass stack` learns; None where there is nothing to stack."""
 

@@ -1,16 +1,15 @@
 """Gradient boosting over given folds: what is fitted sees the training rows of its fold alone. No torch."""
 
 import math
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.evaluation.boosters import Kind, Library, gain_shares, make_booster, predict
 from biomass_pl.evaluation.feature_matrix import FeatureTable, as_in_training, check_table, fitted_encoder
+from biomass_pl.terminal import progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +97,17 @@ def stack(
     truth = targets.to_numpy(dtype=np.float64)
     frame, test_frames = table.to_frame(), [] if test is None else [test.to_frame()]
     predictions, test_predictions, shares = np.empty(truth.shape), [], []
-    for fold in track(np.unique(folds), "Fitting boosters", disable=not sys.stdout.isatty(), transient=True):
-        held_out = folds == fold
-        training = frame[~held_out]
-        encoder = fitted_encoder(training, embeddings=table.embedding_names, pca=config.pca)
-        others = [encoder.transform(other) for other in (frame[held_out], *test_frames)]
-        fitted = _fit_fold(encoder.transform(training), truth[~held_out], others, kind, config)
-        predictions[held_out] = fitted.predictions[0]
-        test_predictions += fitted.predictions[1:]
-        shares.append(fitted.shares)
+    with progress("Fitting boosters", len(np.unique(folds))) as advance:
+        for fold in np.unique(folds):
+            held_out = folds == fold
+            training = frame[~held_out]
+            encoder = fitted_encoder(training, embeddings=table.embedding_names, pca=config.pca)
+            others = [encoder.transform(other) for other in (frame[held_out], *test_frames)]
+            fitted = _fit_fold(encoder.transform(training), truth[~held_out], others, kind, config)
+            predictions[held_out] = fitted.predictions[0]
+            test_predictions += fitted.predictions[1:]
+            shares.append(fitted.shares)
+            advance()
     importance = pd.DataFrame({"feature": encoder.get_feature_names_out(), "gain": np.mean(shares, axis=0)})
     return StackResult(
         predictions=predictions,

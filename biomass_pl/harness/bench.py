@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from biomass_pl.data.splits import Split, fold_numbers
+from biomass_pl.data.splits import NEVER_HELD_OUT, Split, fold_numbers
 from biomass_pl.errors import ConfigError
 from biomass_pl.files import write_json
 from biomass_pl.harness.interrupts import passing_on_interrupts
@@ -109,7 +111,7 @@ def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
     cli.datamodule.check()
     frozen_epochs, full_epochs = _epochs(cli)
     assigned = cli.datamodule.make_folds()
-    photos, folds = len(assigned), len(fold_numbers(assigned))
+    folds = len(fold_numbers(assigned))
     cli.datamodule.use(Split(fold=0, folds=assigned))
     cli.datamodule.check_split()
     rate = matrix_rate(cli.trainer.strategy.root_device, _matrix_type(cli.trainer))
@@ -123,10 +125,10 @@ def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
         "precision": cli.trainer.precision,
         "matrix_tflops_per_s": rate / 1e12,
         "loader_photos_per_s": loader_rate(cli, steps),
-        "photos": photos,
+        "photos": len(assigned),
         "folds": folds,
         "stages": [{**asdict(stage), "step_ms": stage.step.total} for stage in stages],
-        "estimated_seconds": _estimate(stages, photos, folds, cli),
+        "estimated_seconds": _estimate(stages, assigned, cli),
     }
     out = out or Path(LOGS) / recipe_name(arguments) / "bench.json"
     write_json(report, out)
@@ -189,8 +191,7 @@ def _flops_per_photo(cli: BenchCLI, device: torch.device) -> float:
     model = cli.model.to(device).train()
     if isinstance(model, ImageTask):
         model.backbone.train(not cli.frozen)
-    batch = next(iter(cli.datamodule.train_dataloader()))
-    batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    batch = move_data_to_device(next(iter(cli.datamodule.train_dataloader())), device)
     with FlopCounterMode(display=False) as counter:
         with cli.trainer.precision_plugin.forward_context():
             loss = torch.stack(list(model.step(batch).losses.values())).sum()
@@ -208,9 +209,10 @@ def _epochs(cli: RunCLI) -> tuple[int, int]:
     return 0, epochs
 
 
-def _estimate(stages: Sequence[StageReport], photos: int, folds: int, cli: RunCLI) -> float:
+def _estimate(stages: Sequence[StageReport], assigned: pd.Series, cli: RunCLI) -> float:
     """Seconds of all folds and epochs, without early stopping."""
-    held_out = photos / folds
+    photos, folds = len(assigned), len(fold_numbers(assigned))
+    held_out = int((assigned != NEVER_HELD_OUT).sum()) / folds
     data = cli.datamodule
     # An epoch may draw a part of the training photos.
     drawn = len(cast("Sized", data.train_dataloader().sampler)) / data.split.training_count

@@ -14,14 +14,13 @@ import yaml
 
 from biomass_pl.data.splits import Split, fold_numbers, read_folds, require_one_fold_per_content
 from biomass_pl.errors import ConfigError, FoldError, RunError
-from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.pictures import draw_learning_curves
-from biomass_pl.files import write_table, write_text
+from biomass_pl.files import write_text
 from biomass_pl.harness.fold import train_fold
 from biomass_pl.harness.interrupts import passing_on_interrupts
-from biomass_pl.harness.out_of_fold import read_predictions, report_out_of_fold
+from biomass_pl.harness.out_of_fold import read_pooled, report_out_of_fold, write_fold
 from biomass_pl.harness.parser import RunCLI
-from biomass_pl.harness.predictor import Predictions, fingerprint, predict_held_out, require_data
+from biomass_pl.harness.predictor import fingerprint, predict_held_out, require_data
 from biomass_pl.harness.processes import assigned_fold, made_once
 from biomass_pl.harness.recipes import logs_folder, named_classes, named_systems, recipe_name
 from biomass_pl.harness.stored_config import require_safe_config
@@ -38,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 _RESUME_TAKES = ("--data.root", "--trainer.default_root_dir")
 """Settings that may be another when a run goes on: where things lie."""
-
-_ARRAYS = "oof_embeddings.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +129,12 @@ def _predict_fold(session: _Session, fold: int) -> None:
     run = session.run
     if run.oof_csv(fold).is_file() and run.oof_last_csv(fold).is_file():
         return
-    uses_arrays = session.task.report.uses_arrays
+    report = session.task.report
     best, last = predict_held_out(
-        run, fold, session.overrides, arrays=uses_arrays, weights=("best", "last"), trusted=session.trusted
+        run, fold, session.overrides, arrays=report.uses_arrays, weights=("best", "last"), trusted=session.trusted
     )
-    if uses_arrays:
-        _fold_arrays(best, session.id_columns[0]).write(run.fold_dir(fold) / _ARRAYS)
-    write_table(last.table, run.oof_last_csv(fold))
-    write_table(best.table, run.oof_csv(fold))
+    write_fold(last, run.oof_last_csv(fold), session.id_columns[0], report)
+    write_fold(best, run.oof_csv(fold), session.id_columns[0], report)
 
 
 def _finish(session: _Session) -> None:
@@ -155,28 +150,15 @@ def _finish(session: _Session) -> None:
         # In a shared run, folds of other jobs may have been trained without being predicted.
         for fold in run.asked_folds():
             _predict_fold(session, fold)
-        arrays = None
-        if report.uses_arrays:
-            parts = [Embeddings.read(run.fold_dir(fold) / _ARRAYS) for fold in run.asked_folds()]
-            arrays = Embeddings.joined(parts).arrays
         report_out_of_fold(
             run.path,
             report,
-            _pooled([run.oof_csv(fold) for fold in run.asked_folds()], session.id_columns),
+            read_pooled([run.oof_csv(fold) for fold in run.asked_folds()], session.id_columns, report),
             run.oof_predictions,
             id_columns=session.id_columns,
-            arrays=arrays,
-            last=_pooled([run.oof_last_csv(fold) for fold in run.asked_folds()], session.id_columns),
+            last=read_pooled([run.oof_last_csv(fold) for fold in run.asked_folds()], session.id_columns, report),
         )
     run.update_record(status="complete")
-
-
-def _pooled(paths: Sequence[Path], id_columns: Sequence[str]) -> pd.DataFrame:
-    return pd.concat([read_predictions(path, id_columns) for path in paths], ignore_index=True)
-
-
-def _fold_arrays(predictions: Predictions, id_column: str) -> Embeddings:
-    return Embeddings(ids=predictions.table[id_column], arrays=predictions.arrays)
 
 
 def _try_out(cli: RunCLI, options: FitOptions) -> None:
@@ -247,7 +229,7 @@ def _check_together(cli: RunCLI, folds: _Folds) -> None:
     """
     freezes = [callback for callback in cli.configured_callbacks() if isinstance(callback, BackboneFreeze)]
     for freeze in freezes:
-        freeze.check(cli.trainer)
+        freeze.check(cli.trainer, cli.model)
     if cli.datamodule.bank is not None and not freezes:
         raise ConfigError(
             "data.bank_views keeps the features of a frozen backbone, and nothing freezes it. Add the callback "
@@ -282,7 +264,25 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
         raise RunError(
             f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
         )
+    _require_bank_among_logs(run, cli, options.trust)
     return _session(run, run.asked_folds(), cli, overrides=tuple(arguments), trusted=frozenset(options.trust))
+
+
+def _require_bank_among_logs(run: Run, cli: RunCLI, trusted: Sequence[str]) -> None:
+    """Refuses a stored configuration that would have features written to any place.
+
+    Raises:
+        RunError: Its feature bank lies outside the logs.
+    """
+    if cli.datamodule.bank is None:
+        return
+    folder = cli.datamodule.bank.bank.folder
+    known = (Path(LOGS).resolve(), run.path.resolve().parents[1])
+    if str(folder) not in trusted and not any(folder.resolve().is_relative_to(logs) for logs in known):
+        raise RunError(
+            f"The configuration of {run.path} keeps features in {folder}, outside the logs. If the run is your own: "
+            f"--trust {folder}"
+        )
 
 
 def _refuse_on_resume(options: FitOptions, arguments: Sequence[str]) -> None:

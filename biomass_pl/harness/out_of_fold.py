@@ -1,61 +1,86 @@
 """Tables of predictions: read exactly, scored, written with their scores and pictures, and shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import pandas as pd
 
 from biomass_pl.errors import RunError
+from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.report import Report
 from biomass_pl.files import write_json, write_table
+from biomass_pl.harness.predictor import Predictions
 from biomass_pl.terminal import say
 
 
-def read_predictions(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
-    """Reads a table of predictions exactly: names stay text, numbers keep their last digit.
+def read_predictions(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
+    """Reads a table of predictions exactly: texts stay as they are, numbers keep their last digit.
+
+    Args:
+        path: The table.
+        text_columns: Columns that hold texts, such as those that name an item.
 
     Raises:
         RunError: There is no such table, or it cannot be read.
     """
     try:
-        return _parsed(path, id_columns)
+        return _parsed(path, text_columns)
     except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         command = "biomass predict --split test" if path.name.startswith("test") else "biomass predict"
         raise RunError(f"{path} is not there or damaged. Make it: {command} --run {path.parent}") from error
 
 
-def _parsed(source: Path | TextIO, id_columns: Sequence[str]) -> pd.DataFrame:
-    return pd.read_csv(source, dtype=dict.fromkeys(id_columns, str), float_precision="round_trip")
+def _parsed(source: Path | TextIO, text_columns: Sequence[str]) -> pd.DataFrame:
+    texts = dict.fromkeys(text_columns, str)
+    # A missing value is written as nothing; `NA` and the like are texts.
+    table = pd.read_csv(source, dtype=texts, float_precision="round_trip", keep_default_na=False, na_values=[""])
+    return table.fillna({name: "" for name in texts if name in table})
+
+
+def write_fold(predictions: Predictions, path: Path, id_column: str, report: Report) -> None:
+    """Writes what one fold predicted: the table and, where the report scores any, the arrays beside it."""
+    if report.uses_arrays:
+        embeddings = Embeddings(ids=predictions.table[id_column], arrays=predictions.arrays)
+        embeddings.write(companion(path, "embeddings", ".npz"))
+    write_table(predictions.table, path)
+
+
+def read_pooled(paths: Sequence[Path], id_columns: Sequence[str], report: Report) -> Predictions:
+    """Reads what `write_fold` wrote of several folds, one after another."""
+    texts = (*id_columns, *report.text_columns)
+    table = pd.concat([read_predictions(path, texts) for path in paths], ignore_index=True)
+    if not report.uses_arrays:
+        return Predictions(table=table)
+    parts = [Embeddings.read(companion(path, "embeddings", ".npz")) for path in paths]
+    return Predictions(table=table, arrays=Embeddings.joined(parts).arrays)
 
 
 def report_out_of_fold(
     origin: Path,
     report: Report,
-    table: pd.DataFrame,
+    predictions: Predictions,
     path: Path,
     *,
     id_columns: Sequence[str],
-    arrays: Mapping[str, np.ndarray] | None = None,
-    last: pd.DataFrame | None = None,
+    last: Predictions | None = None,
 ) -> None:
     """Writes the pooled table and its scores, and prints them.
 
     Args:
         origin: Folder of the run or stack that predicted, for the title.
         report: How its predictions are scored.
-        table: Rows of all folds.
+        predictions: Rows of all folds, with their arrays where the report scores any.
         path: Where the table goes; the scores go beside it.
         id_columns: Columns that name an item.
-        arrays: Arrays of the same rows, where the report scores any.
         last: The same rows as the weights of the last epoch predict them, where they did.
     """
+    table, texts = predictions.table, (*id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
-    scores = report.score(_as_written(table, id_columns), arrays)
+    scores = report.score(_as_written(table, texts), predictions.arrays)
     if last is not None:
-        scores["pooled_last"] = report.score(_as_written(last, id_columns))["pooled"]
+        scores["pooled_last"] = report.score(_as_written(last.table, texts), last.arrays)["pooled"]
     metrics = companion(path, "metrics", ".json")
     write_table(table, path)
     write_json(scores, metrics)
@@ -64,8 +89,8 @@ def report_out_of_fold(
     say(f"{path}\n{path.with_suffix('.png')}\n{metrics}")
 
 
-def _as_written(table: pd.DataFrame, id_columns: Sequence[str]) -> pd.DataFrame:
-    return _parsed(StringIO(table.to_csv(index=False)), id_columns)
+def _as_written(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:
+    return _parsed(StringIO(table.to_csv(index=False)), text_columns)
 
 
 def companion(table: Path, what: str, suffix: str) -> Path:

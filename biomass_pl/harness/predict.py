@@ -16,12 +16,13 @@ from biomass_pl.errors import ConfigError, DataError, RunError, listed
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.report import MakesSubmission
 from biomass_pl.files import require_writable, write_table
-from biomass_pl.harness.out_of_fold import companion, read_predictions, report_out_of_fold
-from biomass_pl.harness.predictor import PredictCLI, fingerprint, predict_held_out, require_data
+from biomass_pl.harness.out_of_fold import companion, read_pooled, report_out_of_fold
+from biomass_pl.harness.predictor import PredictCLI, Predictions, fingerprint, predict_held_out, require_data
 from biomass_pl.harness.recipes import logs_folder, refuse_recipe
 from biomass_pl.runs import Run, find_run
 from biomass_pl.systems import PredictionStep, resolved, system_of
 from biomass_pl.terminal import say
+from biomass_pl.training.callbacks.predictions import mean_rows
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +171,9 @@ class _Command:
         arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
         last = None
         if path == self.run.oof_predictions and all(self.run.oof_last_csv(fold).is_file() for fold in self.folds):
-            last = pd.concat([read_predictions(self.run.oof_last_csv(fold), id_columns) for fold in self.folds])
-        report_out_of_fold(self.run.path, report, table, path, id_columns=id_columns, arrays=arrays, last=last)
+            last = read_pooled([self.run.oof_last_csv(fold) for fold in self.folds], id_columns, report)
+        predictions = Predictions(table=table, arrays=arrays)
+        report_out_of_fold(self.run.path, report, predictions, path, id_columns=id_columns, last=last)
         _write_embeddings(Embeddings(ids=table[id_columns[0]], arrays=arrays), path)
 
     def predict_test(self) -> None:
@@ -180,13 +182,16 @@ class _Command:
         report, root = type(mean.cli.model).report, mean.cli.datamodule.root
         differences = self._differences(mean.cli)
         predictions = self._own_name(self.run.test_predictions, differences)
-        if self.options.out is not None:
-            predictions = companion(self.options.out, "predictions", ".csv")
         if isinstance(report, MakesSubmission):
+            if self.options.out is not None:
+                predictions = companion(self.options.out, "predictions", ".csv")
             submission = report.submission(mean.table, root / "sample_submission.csv")
             path = self.options.out or self._own_name(self.run.path / "submission.csv", differences)
             self._write(submission, path, len(mean.table))
-        write_table(mean.table, predictions)
+            write_table(mean.table, predictions)
+        else:
+            predictions = self.options.out or predictions
+            self._write(mean.table, predictions, len(mean.table))
         _write_embeddings(mean.embeddings, predictions)
 
     def predict_images(self) -> None:
@@ -220,8 +225,7 @@ class _Command:
             data.leave_out(broken)
             parts.append(cli.predict())
         id_column = data.id_columns[0]
-        numbers = pd.concat([part.table for part in parts]).groupby(id_column, sort=False)
-        mean = numbers.mean().reset_index()
+        mean = mean_rows(pd.concat([part.table for part in parts]), id_column)
         table = cli.model.report.rounded(self._stepped(mean))
         embeddings = [Embeddings(ids=part.table[id_column], arrays=part.arrays) for part in parts]
         return _Mean(table=table, embeddings=Embeddings.mean(embeddings), broken=broken, cli=cli)

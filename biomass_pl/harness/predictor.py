@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Predictions:
     """
 
     table: pd.DataFrame
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class PredictCLI(RunCLI):
@@ -78,7 +78,8 @@ class PredictCLI(RunCLI):
             "--trainer.devices=1",
             "--trainer.strategy=auto",
             "--trainer.num_nodes=1",
-            "--trainer.default_root_dir=null",
+            "--trainer.profiler=null",
+            f"--trainer.default_root_dir={run.path}",
         ]
         with on_its_own():
             super().__init__([*stored, *alone, *overrides], command="predict")

@@ -84,6 +84,28 @@ def recipe_classes(arguments: Sequence[str]) -> list[str]:
     return names[::-1]
 
 
+def named_class(section: str, arguments: Sequence[str]) -> str | None:
+    """The class that the recipes or, before them, the command line name for a section; none where they name none.
+
+    Args:
+        section: `data` or `model`.
+        arguments: Arguments of Lightning's form.
+
+    Raises:
+        ConfigError: A recipe cannot be read.
+    """
+    found = None
+    for path in recipe_files(arguments):
+        content = read_recipe(path).get(section)
+        name = content.get("class_path") if isinstance(content, dict) else content
+        found = name if isinstance(name, str) else found
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag == f"--{section}":
+            found = value if equals else following
+    return found
+
+
 def named_systems(arguments: Sequence[str]) -> list[System]:
     """The systems whose data module or task the recipes or the command line name, the last named first.
 

@@ -18,7 +18,7 @@ from biomass_pl.evaluation.stacking import StackConfig, StackResult, image_score
 from biomass_pl.files import write_table
 from biomass_pl.harness.out_of_fold import companion, read_predictions, report_out_of_fold
 from biomass_pl.harness.predict import finished_folds
-from biomass_pl.harness.predictor import PredictCLI, require_data
+from biomass_pl.harness.predictor import PredictCLI, Predictions, require_data
 from biomass_pl.harness.recipes import logs_folder, refuse_recipe
 from biomass_pl.runs import Run, find_run
 
@@ -87,7 +87,7 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
     if columns is None:
         raise ConfigError(f"Runs of {type(cli.model).__name__} cannot be stacked: they predict no numbers to learn.")
     require_data(run, data)
-    table = read_predictions(run.oof_predictions, data.id_columns)
+    table = read_predictions(run.oof_predictions, (*data.id_columns, *report.text_columns))
     if options.columns is not None and options.features is not None and "tabular" not in options.features:
         raise ConfigError("--columns chooses columns of tables. Add tabular to --features, or leave it out.")
     tables = data.table_features(options.columns)
@@ -198,8 +198,8 @@ def _write(
         tested = predictions, submission
     write_table(result.importance, folder / "importance.csv")
     draw_importance(result.importance, folder / "importance.png")
-    path = folder / run.oof_predictions.name
-    report_out_of_fold(folder, report, report.rounded(predicted), path, id_columns=data.id_columns)
+    stacked = Predictions(table=report.rounded(predicted))
+    report_out_of_fold(folder, report, stacked, folder / run.oof_predictions.name, id_columns=data.id_columns)
     if tested is not None:
         predictions, submission = tested
         write_table(predictions, folder / run.test_predictions.name)

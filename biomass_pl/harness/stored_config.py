@@ -6,18 +6,12 @@ offer is imported.
 """
 
 import importlib
-import inspect
 import re
 import shlex
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from enum import Enum
-from functools import cache
-from os import PathLike
 from pathlib import Path, PurePath
-from types import NoneType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import get_loader
@@ -27,6 +21,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from biomass_pl.errors import RunError
+from biomass_pl.harness.parameter_types import Parameter, parameters_of
 
 _PACKAGE = "biomass_pl."
 _LIGHTNING = tuple(f"lightning.pytorch.{part}." for part in ("callbacks", "loggers", "profilers", "strategies"))
@@ -34,33 +29,15 @@ _OF_LIGHTNING = (Callback, Logger, Profiler, Strategy)
 
 _SECTIONS = ("seed_everything", "trainer", "model", "data")
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
-_SCALARS = (str, int, float, NoneType, Enum, PathLike, timedelta)
 _WORD = re.compile(r"(?!.{200})(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
 """`16-mixed`, `cuda:0`, `ddp_find_unused_parameters_true`: no import path, file or address."""
+_NAMES_OF_PATHS = ("dir", "directory", "path", "uri")
+"""How parameters end that are paths, although some loggers declare them as text."""
 _ADDRESS = re.compile(r"\w[\w+.-]*:.*/|.*::")
 """`https://...`, `sqlite:///...`, `memory::...`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Parameter:
-    """What the parser makes of the values of a parameter.
-
-    Args:
-        classes: Classes of which a mapping gives an object.
-        names_code: Whether a text may be an import path, or a file with a further configuration.
-        is_path: Whether a text is a path.
-        text: Whether a text stays one; otherwise it may hold mappings and lists.
-        default: Value that it has without a configuration.
-    """
-
-    classes: tuple[type, ...] = ()
-    names_code: bool = False
-    is_path: bool = False
-    text: bool = False
-    default: Any = None
-
-
-_UNKNOWN = _Parameter(names_code=True)
+_UNKNOWN = Parameter(names_code=True)
 """A parameter that no constructor declares: what it is handed on to may import what it names."""
 
 
@@ -88,7 +65,7 @@ def require_safe_config(config: Path, *, run: Path, trusted: Collection[str] = (
         check.section("trainer", content.get("trainer"))
         check.root("model", content.get("model"), LightningModule)
         check.root("data", content.get("data"), LightningDataModule)
-        check.value("seed_everything", content.get("seed_everything"), _Parameter(), writes=False)
+        check.value("seed_everything", content.get("seed_everything"), Parameter(), writes=False)
     except RecursionError as error:
         raise RunError(f"{config} is nested without end. Restore it from a copy of the run.") from error
 
@@ -139,15 +116,15 @@ class _Check:
             for name, value in section.items()
             if not (name == "default_root_dir" and isinstance(value, str))
         }
-        self._arguments(key, settings, _parameters(Trainer), writes=True)
+        self._arguments(key, settings, parameters_of(Trainer), writes=True)
 
     def root(self, key: str, value: Any, base: type) -> None:
         """Checks the model or the data, whose paths are read and may lie anywhere."""
         if not isinstance(value, dict) or "class_path" not in value:
             self.refuse(key, "does not name its class as class_path")
-        self._specification(key, value, _Parameter(classes=(base,), names_code=True), writes=False)
+        self._specification(key, value, Parameter(classes=(base,), names_code=True), writes=False)
 
-    def value(self, key: str, value: Any, parameter: _Parameter, *, writes: bool) -> None:
+    def value(self, key: str, value: Any, parameter: Parameter, *, writes: bool) -> None:
         """Checks what a parameter is given.
 
         Args:
@@ -156,7 +133,7 @@ class _Check:
             parameter: What the parser would make of it.
             writes: Whether its paths are written to, and must lie in the run.
         """
-        if type(value) is type(parameter.default) and value == parameter.default:
+        if parameter.is_default(value):
             return
         if isinstance(value, str):
             self._text(key, value, parameter, writes=writes)
@@ -167,10 +144,9 @@ class _Check:
             self._specification(key, value, parameter, writes=writes)
         elif isinstance(value, dict):
             # Without a class it gives the parameters of the declared one, or is a plain dictionary.
-            known: dict[str, _Parameter] = {}
-            for declared in parameter.classes:
-                known.update(_parameters(declared))
-            self._arguments(key, value, known, writes=writes, unknown=replace(parameter, default=None))
+            for declared in parameter.classes or (object,):
+                unknown = replace(parameter, default=None)
+                self._arguments(key, value, parameters_of(declared), writes=writes, unknown=unknown)
         elif not isinstance(value, bool | int | float | None):
             self.refuse(key, f"is a {type(value).__name__}")
 
@@ -178,18 +154,21 @@ class _Check:
         self,
         key: str,
         arguments: dict[Any, Any],
-        known: dict[str, _Parameter],
+        known: dict[str, Parameter],
         *,
         writes: bool,
-        unknown: _Parameter = _UNKNOWN,
+        unknown: Parameter = _UNKNOWN,
     ) -> None:
         for name, value in arguments.items():
             # `a.b` would reach into other settings, `a+` appends, and `__path__` says from which file values come.
             if isinstance(name, str) and ("." in name or name.endswith("+") or name.startswith("__")):
-                self.refuse(key, f"has the key '{name}', which is no name of a setting")
-            self.value(f"{key}.{name}", value, known.get(name, unknown), writes=writes)
+                self.refuse(key, f"has the key {name!r}, which is no name of a setting")
+            parameter = known.get(name, unknown)
+            if str(name).endswith(_NAMES_OF_PATHS):
+                parameter = replace(parameter, is_path=True)
+            self.value(f"{key}.{name}", value, parameter, writes=writes)
 
-    def _specification(self, key: str, value: dict[str, Any], parameter: _Parameter, *, writes: bool) -> None:
+    def _specification(self, key: str, value: dict[str, Any], parameter: Parameter, *, writes: bool) -> None:
         name = value.get("class_path")
         if not isinstance(name, str) or not _SPECIFICATION.issuperset(value):
             self.refuse(key, f"has the keys {', '.join(map(str, value))} instead of class_path and init_args")
@@ -197,16 +176,16 @@ class _Check:
         for part in ("init_args", "dict_kwargs"):
             arguments = value.get(part, {})
             if not isinstance(arguments, dict):
-                self.refuse(f"{key}.{part}", f"is '{arguments}' and no mapping of settings")
-            self._arguments(f"{key}.{part}", arguments, _parameters(chosen), writes=writes)
+                self.refuse(f"{key}.{part}", f"is {arguments!r} and no mapping of settings")
+            self._arguments(f"{key}.{part}", arguments, parameters_of(chosen), writes=writes)
 
-    def _class(self, key: str, name: str, parameter: _Parameter) -> type:
+    def _class(self, key: str, name: str, parameter: Parameter) -> type:
         """The class of this name, which is this package's or one of Lightning's."""
         found = _imported(name) if "." in name else _known(name, parameter.classes)
         if not found or not all(_permitted(known) and issubclass(known, parameter.classes) for known in found):
             self.refuse(
                 f"{key}.class_path",
-                f"names '{name}', which is neither of biomass_pl nor a callback, logger, strategy or profiler of "
+                f"names {name!r}, which is neither of biomass_pl nor a callback, logger, strategy or profiler of "
                 "Lightning that fits here",
                 trust=name,
             )
@@ -217,17 +196,17 @@ class _Check:
         try:
             return getattr(importlib.import_module(module), attribute) if module else None
         except (ImportError, AttributeError) as error:
-            self.refuse(f"{key}.class_path", f"names '{name}', which cannot be imported ({error})")
+            self.refuse(f"{key}.class_path", f"names {name!r}, which cannot be imported ({error})")
 
-    def _text(self, key: str, value: str, parameter: _Parameter, *, writes: bool) -> None:
+    def _text(self, key: str, value: str, parameter: Parameter, *, writes: bool) -> None:
         if value in self.trusted:
             return
         if parameter.names_code and (not _WORD.fullmatch(value) or self._is_file(value)):
-            self.refuse(key, f"is '{value}', which may name code or a file to load", trust=value)
+            self.refuse(key, f"is {value!r}, which may name code or a file to load", trust=value)
         if not all(map(_permitted, _known(value, parameter.classes))):
-            self.refuse(key, f"is '{value}', a class of neither biomass_pl nor Lightning", trust=value)
+            self.refuse(key, f"is {value!r}, a class of neither biomass_pl nor Lightning", trust=value)
         if writes and self._leads_outside(value, parameter):
-            self.refuse(key, f"is '{value}', which leads out of the run folder {self.run}", trust=value)
+            self.refuse(key, f"is {value!r}, which leads out of the run folder {self.run}", trust=value)
         if not parameter.text:  # the parser takes mappings and lists from text as well
             try:
                 content = get_loader("yaml")(value)
@@ -240,7 +219,7 @@ class _Check:
         """Whether the parser would find a further configuration, which it looks for beside this one first."""
         return any((folder / value).is_file() for folder in (self.config.parent, Path()))
 
-    def _leads_outside(self, value: str, parameter: _Parameter) -> bool:
+    def _leads_outside(self, value: str, parameter: Parameter) -> bool:
         path = PurePath(value)
         # Lightning replaces ~ and $VARIABLES in paths, and takes addresses of storage on the network.
         if ".." in path.parts or value.startswith("~") or "$" in value or _ADDRESS.match(value):
@@ -253,10 +232,7 @@ class _Check:
 def _permitted(found: type) -> bool:
     """Whether a stored configuration may name a class."""
     module = f"{found.__module__}."
-    lightning = (
-        module.startswith(_LIGHTNING) and issubclass(found, _OF_LIGHTNING) and not found.__name__.startswith("_")
-    )
-    return lightning or module.startswith(_PACKAGE)
+    return module.startswith(_PACKAGE) or (module.startswith(_LIGHTNING) and issubclass(found, _OF_LIGHTNING))
 
 
 def _known(name: str, bases: tuple[type, ...]) -> list[type]:
@@ -280,71 +256,3 @@ def _subclasses(bases: Collection[type]) -> Iterator[type]:
     for base in bases:
         yield base
         yield from _subclasses(type.__subclasses__(base))
-
-
-@cache
-def _parameters(chosen: Any) -> dict[str, _Parameter]:
-    """The parameters of a class by name, with those of its bases, to which constructors hand on what they do not know."""
-    hints: dict[str, list[Any]] = {}
-    defaults: dict[str, Any] = {}
-    for base in inspect.getmro(chosen) if isinstance(chosen, type) else ():
-        constructor = vars(base).get("__init__")
-        if not inspect.isfunction(constructor):
-            continue
-        for name, parameter in inspect.signature(constructor).parameters.items():
-            hints.setdefault(name, []).append(_hint(constructor, parameter.annotation))
-            defaults.setdefault(name, parameter.default)
-    return {name: _parameter(types, defaults[name]) for name, types in hints.items()}
-
-
-def _hint(constructor: Callable[..., None], annotation: Any) -> Any:
-    """The type of a parameter; `type` where it cannot be known, which takes import paths."""
-    if annotation is inspect.Parameter.empty:
-        return type
-    try:
-        return get_type_hints(
-            SimpleNamespace(__annotations__={"it": annotation}), inspect.unwrap(constructor).__globals__
-        )["it"]
-    except NameError:  # imported for type checkers only
-        return type
-
-
-def _parameter(hints: Collection[Any], default: Any) -> _Parameter:
-    leaves = [leaf for hint in hints for leaf in _leaves(hint)]
-    others = [leaf for leaf in leaves if not (isinstance(leaf, type) and issubclass(leaf, _SCALARS))]
-    objects = [leaf for leaf in others if not _is_container(leaf)]
-    return _Parameter(
-        classes=tuple(leaf for leaf in objects if _is_base(leaf)),
-        names_code=bool(objects),
-        is_path=any(isinstance(leaf, type) and issubclass(leaf, PathLike) for leaf in leaves),
-        text=not others,
-        default=default,
-    )
-
-
-def _leaves(hint: Any) -> Iterator[Any]:
-    """The types that a type is made of, containers among them."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        yield str
-    elif origin is Annotated:
-        yield from _leaves(get_args(hint)[0])
-    elif origin in (None, type, Callable):
-        yield origin or hint
-    else:
-        if origin not in (Union, UnionType):
-            yield origin
-        for argument in get_args(hint):
-            yield from _leaves(argument)
-
-
-def _is_container(leaf: Any) -> bool:
-    if leaf in (Any, object, Ellipsis, list, dict, tuple, set, frozenset):
-        return True
-    return (
-        isinstance(leaf, type) and leaf.__module__.startswith("collections") and issubclass(leaf, Iterable | Container)
-    )
-
-
-def _is_base(leaf: Any) -> bool:
-    return isinstance(leaf, type) and leaf not in (type, Callable) and not getattr(leaf, "_is_protocol", False)

@@ -270,10 +270,11 @@ class PastureDataModule(FoldDataModule):
         """The views whose features a fold reads: all of its training photos, the plain one of the others.
 
         Args:
-            training: For a training; otherwise for the prediction of what was selected.
+            training: For a training; otherwise for the prediction of what was selected, where it is shown as it is.
         """
         if not training:
-            return {photo.path: [PLAIN_VIEW] for photo in self._selected}
+            as_it_is = self._views == ("plain",)  # the bank keeps no flips
+            return {photo.path: [PLAIN_VIEW] for photo in self._selected} if as_it_is else {}
         drawn = self.bank.views if self.bank is not None else 0
         train, held_out = (self._labelled_photos(held_out=held_out) for held_out in (False, True))
         views = {photo.path: list(range(PLAIN_VIEW, drawn + 1)) for photo in train}

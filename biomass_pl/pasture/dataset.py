@@ -10,9 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 from biomass_pl.data.augmentation import View, as_view, item_generator
-from biomass_pl.data.bank import PLAIN_VIEW, StoredFeatures, view_generator
+from biomass_pl.data.bank import PLAIN_VIEW, view_generator
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.photos import read_photo
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.pasture.mixing import MixingConfig, Partners, draw_mix
 from biomass_pl.pasture.transforms import PlainTransform, TrainingTransform
 

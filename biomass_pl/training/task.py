@@ -48,7 +48,7 @@ class StepOutput:
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)  # not frozen: where a trainer returns predictions, Lightning moves what is in them to the CPU
 class PredictOutput:
     """What a batch is predicted to be.
 
@@ -143,7 +143,8 @@ class Task(LightningModule, abc.ABC):
         for name, loss in losses.items():
             if name not in self._means:
                 self._means[name] = MeanMetric(nan_strategy="disable").to(self.device)
-            self._means[name].update(loss.detach(), len(batch["id"]))
+            # Once per item: without its search for NaN, which would wait for the device, the metric knows no weights.
+            self._means[name].update(loss.detach().expand(len(batch["id"])))
         # Lightning's logging takes longer than a head on ready features learns; hence not in every step.
         if self.trainer.is_last_batch:
             for group in self.trainer.optimizers[0].param_groups:

@@ -76,7 +76,7 @@ def plain_epoch(data: PastureDataModule, *, frozen: bool) -> float:
     """Seconds of one epoch of the plain loop, validation included."""
     task = new_task(data)
     table = read_labels(data.root)
-    held_out = table["image_id"].map(data.folds) == data.fold
+    held_out = table["image_id"].map(data.split.folds) == data.split.fold
     datasets = [
         PlainDataset(table[~held_out], data.root, train=True),
         PlainDataset(table[held_out], data.root, train=False),

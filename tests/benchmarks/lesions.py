@@ -43,6 +43,7 @@ def make(root: Path, photos: int) -> None:
 def first_batch(root: Path) -> None:
     """Opens, splits, yields; prints seconds, from the start of the imports on, and the largest resident memory."""
     started = time.perf_counter()
+    from biomass_pl.data.splits import Split
     from biomass_pl.lesion.data import LesionDataModule
 
     data = LesionDataModule(root=root, positive_ratio=0.5, num_workers=0)

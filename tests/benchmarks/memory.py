@@ -4,6 +4,7 @@ The loader with two workers must not grow from its second to its tenth epoch; fe
 most 1.2 x the size of their files. Linux only: resident memory is read from /proc.
 """
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from biomass_pl.data.bank import BankedFeatures, FeatureBank
+from biomass_pl.data.bank import FeatureBank
 from biomass_pl.data.splits import Split
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.sample.render import render_sample
 
@@ -45,18 +47,18 @@ def loader(root: Path) -> None:
 def bank(folder: Path) -> None:
     """Prints what reading every feature once adds."""
     photos, views, shape = 357, 9, (2, 4, 768)
-    shelf = FeatureBank(folder=folder, limit_gb=1).shelf({}, shape)
+    feature_set = FeatureBank(folder=folder, limit_gb=1).feature_set({}, shape)
     features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for photo in range(photos):
         for view in range(views):
-            shelf.write(str(photo), view, features)
+            feature_set.write(str(photo), view, features)
     keys = {Path(str(photo)): str(photo) for photo in range(photos)}
-    banked = BankedFeatures(bank=FeatureBank(folder=folder, limit_gb=1), views=views, shelf=shelf, keys=keys)
+    stored = StoredFeatures(feature_set=feature_set, keys=keys, views=views - 1, epochs=math.inf)
     before = resident()
     for path in keys:
         for view in range(views):
-            banked.read(path, view)
-    added, files = resident() - before, photos * views * shelf.entry_bytes / MEGABYTE
+            stored.read(path, view)
+    added, files = resident() - before, photos * views * feature_set.entry_bytes / MEGABYTE
     CONSOLE.print(f"bank: {files:.0f} MB of files add {added:.0f} MB, {added / files:.2f} x (at most 1.2)")
 
 

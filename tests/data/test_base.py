@@ -1,19 +1,17 @@
-"""The order of items, and the loader that every system's data uses."""
+"""The loader that every system's data uses, and what is refused before it."""
 
 import tempfile
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
-from biomass_pl.data.base import Draw, EpochSampler, FoldDataModule, shuffled
+from biomass_pl.data.base import FoldDataModule
+from biomass_pl.data.sampling import EpochSampler, shuffled
 from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
 
@@ -29,7 +27,7 @@ class Keys(Dataset):
 class Photos(FoldDataModule):
     """The smallest data module there can be."""
 
-    def labels(self):
+    def items(self):
         return pd.DataFrame({"image_id": ["a", "b"]})
 
     def make_folds(self):
@@ -38,10 +36,13 @@ class Photos(FoldDataModule):
     def check(self):
         pass
 
-    def select(self, split, *, images=(), flips=False):
+    def select(self, source, *, files=(), views=("plain",)):
         pass
 
-    def check_selected(self):
+    def broken_items(self):
+        return {}
+
+    def leave_out(self, names):
         pass
 
 
@@ -55,95 +56,10 @@ def photos(*, batch_size=4, num_workers=0, prefetch_factor=2, seed=3):
     )
 
 
-def order_of(sampler, epoch=0):
-    sampler.set_epoch(epoch)
-    return list(sampler)
-
-
-def shares(sampler, processes, epoch=0):
-    """The indices that each of several processes gets."""
-    found = []
-    for rank in range(processes):
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(torch.distributed, "is_initialized", lambda: True)
-            patched.setattr(torch.distributed, "get_world_size", lambda: processes)
-            patched.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            found.append([index for index, _ in order_of(sampler, epoch)])
-            assert len(sampler) == len(found[-1])
-    return found
-
-
-@settings(max_examples=25, deadline=None)
-@given(length=st.integers(0, 40), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 500), shuffle=st.booleans())
-def test_every_epoch_hands_out_each_index_once_with_its_epoch(length, seed, epoch, shuffle):
-    sampler = EpochSampler(length=length, draw=shuffled(length) if shuffle else None, seed=seed)
-    order = order_of(sampler, epoch)
-    assert sorted(order) == [(index, epoch) for index in range(length)]
-    assert len(sampler) == length
-    assert list(sampler) == order
-
-
-def test_without_a_draw_the_order_is_that_of_the_photos_in_every_epoch():
-    sampler = EpochSampler(length=5, draw=None, seed=0)
-    assert order_of(sampler, 0) == [(index, 0) for index in range(5)]
-    assert order_of(sampler, 7) == [(index, 7) for index in range(5)]
-
-
-def test_the_shuffled_order_depends_on_seed_and_epoch_alone():
-    first = {epoch: order_of(EpochSampler(length=30, draw=shuffled(30), seed=1), epoch) for epoch in range(4)}
-    used = EpochSampler(length=30, draw=shuffled(30), seed=1)
-    assert {epoch: order_of(used, epoch) for epoch in (3, 1, 0, 2)} == first
-    indices = [[index for index, _ in order] for order in first.values()]
-    assert len({tuple(order) for order in [*indices, list(range(30))]}) == 5
-    other = order_of(EpochSampler(length=30, draw=shuffled(30), seed=2), 0)
-    assert other != first[0]
-
-
-def test_a_draw_may_leave_items_out_and_take_some_twice():
-    sampler = EpochSampler(length=9, draw=Draw(items=lambda rng: np.array([7, 2, 7])), seed=0)
-    assert order_of(sampler, 4) == [(7, 4), (2, 4), (7, 4)] and len(sampler) == 3
-
-
-@settings(max_examples=40, deadline=None)
-@given(length=st.integers(0, 40), processes=st.integers(1, 5))
-def test_validation_photos_are_shared_out_without_a_double(length, processes):
-    found = shares(EpochSampler(length=length, draw=None, seed=0), processes)
-    assert sorted(index for share in found for index in share) == list(range(length))
-    assert max(map(len, found)) - min(map(len, found)) <= 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(turns=st.integers(1, 8), together=st.integers(1, 6), processes=st.integers(1, 5), epoch=st.integers(0, 9))
-def test_processes_take_turns_by_whole_runs_in_the_order_of_one(turns, together, processes, epoch):
-    length = turns * together
-    draw = Draw(items=lambda rng: rng.permutation(length), together=together)
-    sampler = EpochSampler(length=length, draw=draw, seed=5)
-    order = [index for index, _ in order_of(sampler, epoch)]
-    found = [np.reshape(share, (-1, together)).tolist() for share in shares(sampler, processes, epoch)]
-    dealt = [run for turn in zip(*found, strict=True) for run in turn]
-    runs = np.reshape(order, (-1, together)).tolist()
-    rounds = -(-turns // processes)
-    assert dealt == (runs * processes)[: rounds * processes]  # the first ones again fill up the last turn
-
-
-def test_only_what_fills_the_last_turn_is_given_twice():
-    found = shares(EpochSampler(length=7, draw=Draw(items=lambda rng: np.arange(7)), seed=0), 3)
-    assert found == [[0, 3, 6], [1, 4, 0], [2, 5, 1]]
-    by_two = Draw(items=lambda rng: np.arange(6), together=2)
-    assert shares(EpochSampler(length=6, draw=by_two, seed=0), 2) == [[0, 1, 4, 5], [2, 3, 0, 1]]
-
-
-@pytest.mark.parametrize("draw", [None, shuffled(6)])
-def test_what_is_not_shared_every_process_has_as_a_whole(draw):
-    sampler = EpochSampler(length=6, draw=draw, seed=0, shared=False)
-    alone = [index for index, _ in order_of(sampler)]
-    assert shares(sampler, 2) == [alone, alone] and sorted(alone) == list(range(6))
-
-
-def test_the_fold_to_hold_out_is_told_by_use_fold():
+def test_what_is_held_out_is_told_by_use():
     module = photos()
     module.use(Split(fold=1, folds=module.make_folds()))
-    assert module.fold == 1 and module.folds.to_dict() == {"a": 0, "b": 1}
+    assert module.split.fold == 1 and module.split.folds.to_dict() == {"a": 0, "b": 1}
 
 
 def test_a_batch_larger_than_the_training_photos_of_the_fold_is_refused():
@@ -175,7 +91,7 @@ def test_the_loader_makes_batches_of_the_size_asked_for_and_drops_no_photo():
 
 
 def test_workers_hand_out_the_same_order_one_thread_each():
-    loaders = [photos(num_workers=workers).loader(Keys(), 10, draw=shuffled(10)) for workers in (0, 2)]
+    loaders = [photos(num_workers=workers).loader(Keys(), 10, order=shuffled(10)) for workers in (0, 2)]
     for epoch in (0, 1):
         batches = []
         for loader in loaders:
@@ -208,6 +124,11 @@ def test_without_workers_nothing_is_prepared_ahead():
     assert loader.prefetch_factor is None and len(list(loader)) == 2
 
 
+def order_of(sampler, epoch):
+    sampler.set_epoch(epoch)
+    return [index for index, _ in sampler]
+
+
 class Recorder(LightningModule):
     """Notes what it is trained on."""
 
@@ -235,9 +156,9 @@ def test_the_trainer_tells_the_sampler_every_epoch(tmp_path):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    trainer.fit(recorder, train_dataloaders=photos().loader(Keys(), 6, draw=shuffled(6)))
-    sampler = EpochSampler(length=6, draw=shuffled(6), seed=3)
-    assert recorder.seen == [(epoch, index) for epoch in range(3) for index, _ in order_of(sampler, epoch)]
+    trainer.fit(recorder, train_dataloaders=photos().loader(Keys(), 6, order=shuffled(6)))
+    sampler = EpochSampler(length=6, order=shuffled(6), seed=3)
+    assert recorder.seen == [(epoch, index) for epoch in range(3) for index in order_of(sampler, epoch)]
 
 
 def test_workers_that_could_not_hand_over_their_batches_are_refused(tmp_path, monkeypatch):

@@ -196,7 +196,7 @@ def test_validation_alone_fills_the_cache_too(data):
     module = pasture(data, cache_images=True)
     loader = module.val_dataloader()
     shutil.rmtree(data / "train")
-    assert sum(len(batch["id"]) for batch in loader) == (module.folds == 0).sum()
+    assert sum(len(batch["id"]) for batch in loader) == (module.split.folds == 0).sum()
 
 
 def test_without_the_cache_every_epoch_reads_the_photo_files(data, temporary):

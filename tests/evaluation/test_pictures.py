@@ -134,3 +134,12 @@ def test_the_picture_shows_the_first_thirty_features(tmp_path):
         pictures.append(np.asarray(Image.open(tmp_path / f"{name}.png")))
     assert np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_score_that_is_a_loss_has_one_panel():
+    panels = learning_curves({0: epochs(3)}, score="val/loss").axes
+    assert [panel.get_title() for panel in panels] == [
+        "training loss",
+        "validation loss",
+        "rates at the end of each epoch",
+    ]

@@ -1,11 +1,14 @@
 """Settings of Lightning's trainer that people debug with: served, or refused before training."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from biomass_pl.cli import main
+from biomass_pl.errors import ConfigError
+from biomass_pl.harness.trainer_settings import check_trainer
 from biomass_pl.runs import find_run
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -53,3 +56,44 @@ def test_epochs_without_validation_have_no_scores(recipe, workdir):
     assert run.is_complete()
     lines = [line for line in run.log.read_text().splitlines() if "epoch 3/4" in line]
     assert len(lines) == 1 and "val/" not in lines[0] and "best" in lines[0]
+
+
+SERVED = {
+    "max_epochs": 3,
+    "max_steps": -1,
+    "limit_val_batches": None,
+    "overfit_batches": 0.0,
+    "check_val_every_n_epoch": 1,
+    "limit_train_batches": None,
+    "enable_checkpointing": None,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"max_steps": None}, {"limit_val_batches": 2}, {"limit_val_batches": 0.5}, {"check_val_every_n_epoch": 3}],
+    ids=str,
+)
+def test_what_makes_sense_is_served(change):
+    check_trainer(SimpleNamespace(**SERVED | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_steps": 10},
+        {"max_epochs": -1},
+        {"max_epochs": None},
+        {"max_epochs": 0},
+        {"limit_val_batches": 0},
+        {"limit_val_batches": 0.0},
+        {"overfit_batches": 2},
+        {"check_val_every_n_epoch": None},
+        {"check_val_every_n_epoch": 4},
+    ],
+    ids=str,
+)
+def test_what_ends_in_no_score_is_named(change):
+    (name,) = change
+    with pytest.raises(ConfigError, match=rf"trainer\.{name}"):
+        check_trainer(SimpleNamespace(**SERVED | change))

@@ -67,4 +67,4 @@ def lesion_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def lesion_folds(lesion_root):
     """The folds of its lesions."""
-    return lesion_module(lesion_root).folds
+    return lesion_module(lesion_root).split.folds

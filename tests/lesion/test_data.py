@@ -26,18 +26,16 @@ from tests.lesion.conftest import (
 
 @pytest.mark.parametrize("seed", [42, 7, 8])
 def test_no_patient_is_in_two_folds_and_every_lesion_in_one(lesion_root, seed):
-    folds = lesion_module(lesion_root, seed=seed).folds
+    folds = lesion_module(lesion_root, seed=seed).split.folds
     assert folds.index.tolist() == TABLE["isic_id"].tolist() and set(folds) == set(range(FOLDS))
     assert folds.groupby(TABLE["patient_id"].to_numpy()).nunique().eq(1).all()
     assert folds[list(MALIGNANT)].nunique() == FOLDS
 
 
 def test_folds_depend_on_the_seed_and_not_on_the_order_of_the_table(lesion_root, lesion_folds, tmp_path):
-    assert (
-        lesion_module(write_lesions(tmp_path / "data", TABLE.sample(frac=1, random_state=1))).folds.to_dict()
-        == lesion_folds.to_dict()
-    )
-    assert not lesion_module(lesion_root, seed=43).folds.equals(lesion_folds)
+    shuffled = lesion_module(write_lesions(tmp_path / "data", TABLE.sample(frac=1, random_state=1)))
+    assert shuffled.split.folds.to_dict() == lesion_folds.to_dict()
+    assert not lesion_module(lesion_root, seed=43).split.folds.equals(lesion_folds)
 
 
 @pytest.mark.parametrize("size", [13, 30, 59])
@@ -46,7 +44,7 @@ def test_a_sample_keeps_all_malignant_lesions_and_the_folds_of_the_whole_table(l
     names = module.items()["isic_id"].tolist()
     assert len(names) == len(set(names)) == size and set(names) >= MALIGNANT
     assert names == [name for name in TABLE["isic_id"] if name in names]
-    pd.testing.assert_series_equal(module.folds, lesion_folds.loc[names])
+    pd.testing.assert_series_equal(module.split.folds, lesion_folds.loc[names])
 
 
 def test_a_sample_depends_on_the_seed_alone(lesion_root):
@@ -77,7 +75,7 @@ def test_given_folds_take_the_place_of_folds_by_patient_in_a_sample_too(lesion_r
     path = given_folds(tmp_path / "folds.csv", (lesion_folds + 1) % FOLDS)
     for size in (None, 20):
         module = lesion_module(lesion_root, fold_csv=path, sample_size=size)
-        assert module.folds.to_dict() == ((lesion_folds + 1) % FOLDS)[module.names()].to_dict()
+        assert module.split.folds.to_dict() == ((lesion_folds + 1) % FOLDS)[module.names()].to_dict()
 
 
 def test_given_folds_that_split_a_patient_are_refused(lesion_root, lesion_folds, tmp_path):

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from biomass_pl.data.augmentation import FLIPS
-from biomass_pl.errors import DataError
 from biomass_pl.lesion.photos import open_photos
 from biomass_pl.lesion.transforms import change, decode_size, plain_changes
 from tests.lesion.conftest import MALIGNANT, SIDE, TABLE, ids, jpeg, lesion_module, write_lesions
@@ -128,22 +127,22 @@ def test_predicting_the_held_out_photos_gives_the_validation_batches(lesion_root
     module = lesion_module(lesion_root, 2, lesion_folds)
     module.select("held_out")
     assert_equal_batches(batches(module.predict_dataloader()), batches(module.val_dataloader()))
-    module.check_selected()
+    assert module.broken_items() == {}
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_with_flips_each_photo_comes_three_times(lesion_root, lesion_folds, split):
+@pytest.mark.parametrize("source", ["held_out", "test"])
+def test_with_flips_each_photo_comes_three_times(lesion_root, lesion_folds, source):
     module = lesion_module(lesion_root, folds=lesion_folds)
-    module.select(split)
+    module.select(source)
     plain = tiles_by_id(module.predict_dataloader())
-    module.select(split, views=FLIPS)
+    module.select(source, views=FLIPS)
     found = batches(module.predict_dataloader())
     tiles = torch.cat([batch["tiles"] for batch in found])
     assert ids(found) == [name for name in plain for _ in range(3)]
     for position, photo in enumerate(plain.values()):
         expected = (photo, photo.flip(2), photo.flip(1))
         assert all(torch.equal(*pair) for pair in zip(tiles[3 * position : 3 * position + 3], expected, strict=True))
-    if split == "validation":
+    if source == "held_out":
         targets = TABLE.set_index("isic_id")["target"]
         assert torch.cat([batch["target"] for batch in found]).tolist() == targets[ids(found)].tolist()
 
@@ -152,7 +151,7 @@ def test_the_test_table_is_predicted_in_its_order_and_without_labels(lesion_root
     module = lesion_module(lesion_root, folds=lesion_folds)
     module.select("held_out", views=FLIPS)
     module.select("test")
-    module.check_selected()
+    assert module.broken_items() == {}
     found = batches(module.predict_dataloader())
     assert ids(found) == ["d", "b", "c", "a"] and all(set(batch) == {"id", "tiles"} for batch in found)
 
@@ -163,12 +162,16 @@ def test_any_photos_are_predicted_under_their_paths(lesion_folds, tmp_path):
         path.write_bytes(jpeg(seed))
     module = lesion_module(tmp_path / "no such folder", folds=lesion_folds)
     module.select("files", files=paths)
-    module.check_selected()
+    assert module.broken_items() == {}
     found = batches(module.predict_dataloader())
     assert ids(found) == [str(path) for path in paths] and all(set(batch) == {"id", "tiles"} for batch in found)
     paths[1].write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"a\.jpg cannot be used: it is not a picture"):
-        module.check_selected()
+    paths[2].unlink()
+    broken = module.broken_items()
+    assert list(broken) == [str(paths[2]), str(paths[1])] and broken[str(paths[2])] == "there is no such photo"
+    assert "it is not a picture" in broken[str(paths[1])]
+    module.leave_out(broken)
+    assert ids(batches(module.predict_dataloader())) == [str(paths[0])] and module.broken_items() == {}
 
 
 def test_balanced_batches_reach_the_training(lesion_root, lesion_folds):

@@ -159,17 +159,17 @@ def test_predictions_and_embeddings_are_those_of_the_folds_own_checkpoint(fold, 
     task = fold_model(lesion_copy, fold)
     with torch.inference_mode():
         steps = [task.predict_step(batch) for batch in held_out_batches(lesion_copy, lesion_data, fold)]
-    names = [name for step in steps for name in step["id"]]
+    names = [name for step in steps for name in step.ids]
     assert names == table["isic_id"][held_out].tolist()
     found = Embeddings.read(lesion_copy.path / "oof_embeddings.npz")
-    embeddings = torch.cat([step["embedding"] for step in steps]).numpy()
+    embeddings = torch.cat([step.arrays["embedding"] for step in steps]).numpy()
     # Sums in another order differ in the last digits of float32.
     assert np.allclose(found.arrays["embedding"][held_out], embeddings, atol=1e-5)
-    probabilities = torch.cat([step["target_pred"] for step in steps]).numpy()
+    probabilities = torch.cat([step.columns["target_pred"] for step in steps]).numpy()
     assert np.allclose(table["target_pred"][held_out], probabilities, atol=1e-6)
     other = fold_model(lesion_copy, (fold + 1) % 3)
     with torch.inference_mode():
-        another = other.predict_step(held_out_batches(lesion_copy, lesion_data, fold)[0])["embedding"].numpy()
+        another = other.predict_step(held_out_batches(lesion_copy, lesion_data, fold)[0]).arrays["embedding"].numpy()
     assert not np.allclose(found.arrays["embedding"][held_out][: len(another)], another, atol=1e-3)
 
 
@@ -188,9 +188,9 @@ def test_tta_averages_probabilities_and_features_of_the_flips(lesion_copy, lesio
         views = [batch["tiles"], batch["tiles"].flip(-1), batch["tiles"].flip(-2)]
         steps = [task.predict_step(batch | {"tiles": view}) for view in views]
     rows = table.set_index("isic_id").index.get_indexer(batch["id"])
-    probabilities = torch.stack([step["target_pred"] for step in steps]).mean(dim=0).numpy()
+    probabilities = torch.stack([step.columns["target_pred"] for step in steps]).mean(dim=0).numpy()
     assert np.allclose(table["target_pred"][rows], probabilities, atol=1e-6)
-    embeddings = torch.stack([step["embedding"] for step in steps]).mean(dim=0).numpy()
+    embeddings = torch.stack([step.arrays["embedding"] for step in steps]).mean(dim=0).numpy()
     assert np.allclose(found.arrays["embedding"][rows], embeddings, atol=1e-5)
 
 
@@ -211,14 +211,14 @@ def test_test_predictions_and_embeddings_are_the_means_of_the_folds(lesion_copy)
         arguments = ["--split", "test", "--folds", str(fold), "--out", f"fold_{fold}.csv"]
         assert main(["predict", *arguments]) == 0
         tables.append(pd.read_csv(f"fold_{fold}_predictions.csv"))
-        embeddings.append(Embeddings.read(Path(f"fold_{fold}_embeddings.npz")))
+        embeddings.append(Embeddings.read(Path(f"fold_{fold}_embeddings.npz")).arrays["embedding"])
     together = Embeddings.read(lesion_copy.path / "test_embeddings.npz")
     table = pd.read_csv(lesion_copy.test_predictions)
     assert together.ids.tolist() == table["isic_id"].tolist()
-    assert together.values.shape == (4, FEATURES)
-    assert np.allclose(together.values, np.mean([part.values for part in embeddings], axis=0), atol=1e-6)
+    assert together.arrays["embedding"].shape == (4, FEATURES)
+    assert np.allclose(together.arrays["embedding"], np.mean(embeddings, axis=0), atol=1e-6)
     assert np.allclose(table["target_pred"], np.mean([part["target_pred"] for part in tables], axis=0), atol=1e-12)
-    assert not np.allclose(embeddings[0].values, embeddings[1].values, atol=1e-3)
+    assert not np.allclose(embeddings[0], embeddings[1], atol=1e-3)
 
 
 def test_a_photo_file_is_predicted_as_in_the_test_table(lesion_copy, lesion_data):
@@ -236,7 +236,7 @@ def test_a_photo_file_is_predicted_as_in_the_test_table(lesion_copy, lesion_data
 def test_deriving_dead_is_refused_for_lesions(lesion_copy, capsys):
     before = sorted(Path().rglob("*"))
     assert main(["predict", "--derive_dead"]) == 2
-    assert "--derive_dead is for runs that predict grams of pasture" in capsys.readouterr().err
+    assert "--derive_dead is not for this run" in capsys.readouterr().err
     assert sorted(Path().rglob("*")) == before
 
 

@@ -91,10 +91,10 @@ def test_training_changes_backbone_and_head_and_logs_the_scores_of_the_whole_fol
     assert changed == {"backbone", "head"}
     task.eval()
     with torch.inference_mode():
-        batches = [(task.step(batch).prediction, batch["target"]) for batch in held_out.predict_dataloader()]
+        batches = [(task.step(batch).outputs["prediction"], batch["target"]) for batch in held_out.predict_dataloader()]
     assert len(batches) > 1  # the score is of all of them together
     logits, truth = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
-    assert len(truth) == (held_out.folds == 0).sum()
+    assert len(truth) == (held_out.split.folds == 0).sum()
     scores = lesion_scores(truth, logits)
     assert set(scores) == {"pauc", "auc"} and 0 < scores["auc"] < 1
     for name, score in scores.items():
@@ -112,7 +112,7 @@ def test_a_fold_of_one_class_has_no_score_and_says_so(task, lesions, tmp_path, c
     assert math.isnan(trained.callback_metrics["val/pauc"]) and math.isnan(trained.callback_metrics["val/auc"])
     assert math.isfinite(trained.callback_metrics["val/loss"])
     assert own_messages(caplog) == [
-        "Epoch 0 has no val/pauc: the truth is the same for all photos, or a prediction is not finite."
+        "Epoch 1 has no val/pauc: the truth is the same for all items, or a prediction is not finite."
     ]
 
 
@@ -124,41 +124,41 @@ def test_a_fold_of_both_classes_is_no_reason_to_warn(task, held_out, tmp_path, c
 
 def test_a_step_compares_logits_with_targets(still, batch):
     output = still.step(batch)
-    assert output.prediction.shape == batch["target"].shape
-    assert torch.equal(output.prediction, still.network(batch["tiles"]).squeeze(dim=1))
-    assert output.losses["classification"].item() == FocalLoss()(output.prediction, batch["target"]).item()
+    assert output.outputs["prediction"].shape == batch["target"].shape
+    assert torch.equal(output.outputs["prediction"], still.network(batch["tiles"]).squeeze(dim=1))
+    assert output.losses["classification"].item() == FocalLoss()(output.outputs["prediction"], batch["target"]).item()
     plain = LesionClassifier(**TINY, loss=CrossEntropyLoss())
     plain.network = still.network
-    expected = CrossEntropyLoss()(output.prediction, batch["target"])
+    expected = CrossEntropyLoss()(output.outputs["prediction"], batch["target"])
     assert plain.eval().step(batch).losses["classification"].item() == expected.item()
 
 
 def test_a_batch_of_one_is_a_batch(still, batch):
     one = {"id": batch["id"][:1], "tiles": batch["tiles"][:1], "target": batch["target"][:1]}
     output = still.step(one)
-    assert output.prediction.shape == (1,) and output.losses["classification"].shape == ()
+    assert output.outputs["prediction"].shape == (1,) and output.losses["classification"].shape == ()
     predicted = still.predict_step(one)
-    assert predicted["target_pred"].shape == (1,) and predicted["embedding"].shape == (1, FEATURES)
+    assert predicted.columns["target_pred"].shape == (1,) and predicted.arrays["embedding"].shape == (1, FEATURES)
 
 
 def test_predictions_are_named_probabilities_with_the_features_they_are_made_of(still, batch):
     with torch.inference_mode():
         predicted = still.predict_step(batch)
         features = still.network.backbone(batch["tiles"])
-        logits = still.step(batch).prediction
-    assert set(predicted) == {"id", "target_pred", "embedding"}
-    assert predicted["id"] == batch["id"]
-    probability = predicted["target_pred"]
+        logits = still.step(batch).outputs["prediction"]
+    assert (set(predicted.columns), set(predicted.arrays)) == ({"target_pred"}, {"embedding"})
+    assert predicted.ids == batch["id"]
+    probability = predicted.columns["target_pred"]
     assert probability.dtype == torch.float64 and ((probability > 0) & (probability < 1)).all()
     assert torch.equal(probability, logits.double().sigmoid())
-    assert predicted["embedding"].shape == (len(batch["id"]), FEATURES)
-    assert torch.equal(predicted["embedding"], features)
+    assert predicted.arrays["embedding"].shape == (len(batch["id"]), FEATURES)
+    assert torch.equal(predicted.arrays["embedding"], features)
 
 
 def test_probabilities_near_one_stay_apart(still, batch):
     with torch.inference_mode():
         still.network.head[1].bias.fill_(25)
-        probability = still.predict_step(batch)["target_pred"]
+        probability = still.predict_step(batch).columns["target_pred"]
     assert len(probability.unique()) == len(batch["id"])
     assert len(probability.float().unique()) == 1
 
@@ -169,8 +169,8 @@ def test_logits_are_not_rounded_in_half_precision(still, held_out):
         still.network.head[1].bias.fill_(3)
         still.network.head[1].weight.mul_(1e-2)
         batches = list(held_out.predict_dataloader())
-        logits = torch.cat([still.step(batch).prediction for batch in batches])
-        probability = torch.cat([still.predict_step(batch)["target_pred"] for batch in batches])
+        logits = torch.cat([still.step(batch).outputs["prediction"] for batch in batches])
+        probability = torch.cat([still.predict_step(batch).columns["target_pred"] for batch in batches])
     assert logits.dtype == torch.float32
     assert len(probability.unique()) == len(probability) > 30
     assert len(logits.bfloat16().unique()) < len(probability) / 2
@@ -182,7 +182,7 @@ def test_half_precision_trains_and_predicts(precision, task, held_out, tmp_path)
     half = trainer(tmp_path, precision=precision, gradient_clip_val=1.0)
     half.fit(task, held_out)
     rows = half.predict(task, held_out)
-    probability = torch.cat([row["target_pred"] for row in rows])
+    probability = torch.cat([row.columns["target_pred"] for row in rows])
     assert probability.dtype == torch.float64 and len(probability.unique()) == len(probability)
 
 
@@ -250,8 +250,12 @@ def test_scores_come_from_float64(still, held_out, tmp_path):
     trained = trainer(tmp_path)
     trained.validate(still, held_out, verbose=False)
     with torch.inference_mode():
-        logits = torch.cat([still.step(batch).prediction for batch in held_out.predict_dataloader()]).double().numpy()
-    truth = held_out.items()["target"].to_numpy()[(held_out.folds == 0).to_numpy()]
+        logits = (
+            torch.cat([still.step(batch).outputs["prediction"] for batch in held_out.predict_dataloader()])
+            .double()
+            .numpy()
+        )
+    truth = held_out.items()["target"].to_numpy()[(held_out.split.folds == 0).to_numpy()]
     expected = lesion_scores(truth, logits)
     assert expected["auc"] != 0.5 and np.unique(logits).size > 30
     assert float(trained.callback_metrics["val/auc"]) == pytest.approx(expected["auc"], abs=1e-6)

@@ -58,7 +58,7 @@ def ids(loader):
 
 @pytest.fixture(scope="module")
 def folds(rendered):
-    return pasture(rendered).folds
+    return pasture(rendered).split.folds
 
 
 def test_workers_change_nothing_in_any_epoch(rendered, folds):
@@ -171,8 +171,8 @@ def test_a_labelled_batch_is_as_agreed(rendered, folds, grid, tiles):
 def test_nothing_of_64_bit_floats_is_in_any_batch(rendered, folds):
     module = pasture(rendered, folds=folds)
     loaders = [module.train_dataloader(), module.val_dataloader()]
-    for split in ("validation", "test"):
-        module.select(split, views=FLIPS)
+    for source in ("held_out", "test"):
+        module.select(source, views=FLIPS)
         loaders.append(module.predict_dataloader())
     for batch in (batch for loader in loaders for batch in loader):
         for value in batch.values():
@@ -195,13 +195,13 @@ def test_predicting_the_held_out_photos_gives_the_validation_batches(rendered, f
     assert_equal_batches(batches(module.predict_dataloader()), batches(module.val_dataloader()))
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("source", ["held_out", "test"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_with_flips_each_photo_comes_three_times_cut_from_its_flipped_views(rendered, folds, split, num_workers):
+def test_with_flips_each_photo_comes_three_times_cut_from_its_flipped_views(rendered, folds, source, num_workers):
     module = pasture(rendered, folds=folds, num_workers=num_workers)
-    module.select(split, views=FLIPS)
+    module.select(source, views=FLIPS)
     items = [item for batch in module.predict_dataloader() for item in zip(batch["id"], batch["tiles"], strict=True)]
-    module.select(split)
+    module.select(source)
     photos = module.predict_dataloader().dataset.photos
     assert [image_id for image_id, _ in items] == [photo.image_id for photo in photos for _ in range(3)]
     assert len(items) == 3 * len(photos) > 0
@@ -231,14 +231,14 @@ def test_the_test_table_is_predicted_in_its_order_and_without_labels(rendered, f
     rows = pd.read_csv(rendered / "test.csv")
     assert ids(found) == list(dict.fromkeys(rows["sample_id"].str.rpartition("__")[0]))
     assert all(set(batch) == {"id", "tiles"} for batch in found)
-    module.check_selected()
+    assert module.broken_items() == {}
 
 
 def test_any_photos_are_predicted_under_their_paths(rendered, folds, tmp_path):
     paths = sorted((rendered / "train").iterdir())[3:0:-1]
     module = pasture(tmp_path / "no such folder", folds=folds)
     module.select("files", files=paths)
-    module.check_selected()
+    assert module.broken_items() == {}
     found = batches(module.predict_dataloader())
     assert ids(found) == [str(path) for path in paths]
     assert all(set(batch) == {"id", "tiles"} for batch in found)
@@ -251,17 +251,15 @@ def test_choosing_again_takes_the_place_of_the_first_choice(rendered, folds):
     assert len(ids(module.predict_dataloader())) == 4
 
 
-def test_selected_photos_that_cannot_be_read_are_listed_together(data, folds):
+def test_selected_photos_that_cannot_be_read_are_told_together_and_can_be_left_out(data, folds):
     photos = sorted((data / "test").iterdir())
     photos[0].unlink()
     photos[2].write_bytes(b"")
     module = pasture(data, folds=folds)
     module.select("test")
-    with pytest.raises(DataError) as caught:
-        module.check_selected()
-    assert "2 photo(s) cannot be used" in str(caught.value)
-    assert f"{photos[0]}: the file does not exist" in str(caught.value)
-    assert f"{photos[2]}: the file is empty" in str(caught.value)
+    assert module.broken_items() == {photos[0].stem: "the file does not exist", photos[2].stem: "the file is empty"}
+    module.leave_out(module.broken_items())
+    assert ids(module.predict_dataloader()) == [photos[1].stem, photos[3].stem] and module.broken_items() == {}
 
 
 def test_a_missing_test_table_is_told_when_it_is_chosen(data, folds):
@@ -334,16 +332,16 @@ def test_more_folds_than_dates_are_refused(rendered):
 
 
 def test_the_strategy_and_the_seed_decide_the_folds(rendered, folds):
-    assert not pasture(rendered, seed=43).folds.equals(folds)
+    assert not pasture(rendered, seed=43).split.folds.equals(folds)
     dates = read_labels(rendered).set_index("image_id")["Sampling_Date"]
     assert folds.groupby(dates).nunique().eq(1).all()
-    assert not pasture(rendered, cv_strategy="random").folds.groupby(dates).nunique().eq(1).all()
+    assert not pasture(rendered, cv_strategy="random").split.folds.groupby(dates).nunique().eq(1).all()
 
 
 def test_a_fold_file_takes_the_place_of_the_strategy(rendered, tmp_path):
     given = pd.Series({image_id: n % 3 for n, image_id in enumerate(read_labels(rendered)["image_id"])}, name="fold")
     given.rename_axis("sample_id_prefix").reset_index().to_csv(tmp_path / "given.csv", index=False)
-    assert pasture(rendered, fold_csv=tmp_path / "given.csv").folds.to_dict() == given.to_dict()
+    assert pasture(rendered, fold_csv=tmp_path / "given.csv").split.folds.to_dict() == given.to_dict()
 
 
 def test_a_fold_file_and_a_strategy_exclude_each_other_whichever_it_is(tmp_path):
@@ -356,7 +354,7 @@ def test_a_fold_file_and_a_strategy_exclude_each_other_whichever_it_is(tmp_path)
 
 
 def test_without_strategy_or_fold_file_photos_of_a_day_stay_together(rendered):
-    assert pasture(rendered).folds.equals(pasture(rendered, cv_strategy="group_date").folds)
+    assert pasture(rendered).split.folds.equals(pasture(rendered, cv_strategy="group_date").split.folds)
 
 
 @pytest.mark.parametrize(("grid", "view_size"), [((2, 2), 16), ((2, 4), 24)])
@@ -394,17 +392,22 @@ def test_a_missing_folder_is_rendered_only_when_asked_for(tmp_path):
         PastureDataModule(root=root).items()
     assert not root.exists()
     module = PastureDataModule(root=root, render_sample=10)
+    module.prepare()
     assert len(module.items()) == 10 and root.is_dir()
     module.check()
 
 
 def test_a_folder_that_is_there_is_never_rendered_over(data, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
-    assert len(PastureDataModule(root=data, render_sample=10).items()) == 24
+    module = PastureDataModule(root=data, render_sample=10)
+    module.prepare()
+    assert len(module.items()) == 24
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     (tmp_path / "empty").mkdir()
+    module = PastureDataModule(root=tmp_path / "empty", render_sample=10)
+    module.prepare()
     with pytest.raises(DataError, match=r"train.csv does not exist"):
-        PastureDataModule(root=tmp_path / "empty", render_sample=10).items()
+        module.items()
     assert list((tmp_path / "empty").iterdir()) == []
 
 

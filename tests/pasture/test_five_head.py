@@ -59,7 +59,7 @@ def predicted(task: FiveHead, data: PastureDataModule, folder: Path) -> Tensor:
     data.select("held_out")
     trainer = pl.Trainer(logger=False, default_root_dir=folder, enable_progress_bar=False)
     rows = trainer.predict(task, data)
-    return torch.stack([torch.cat([batch[f"{target}_pred"] for batch in rows]) for target in TARGETS], dim=1)
+    return torch.stack([torch.cat([batch.columns[f"{target}_pred"] for batch in rows]) for target in TARGETS], dim=1)
 
 
 def held_out_truth(data: PastureDataModule) -> Tensor:
@@ -135,7 +135,7 @@ def test_estimates_come_from_the_classes_and_grams_of_the_training_fold(rendered
     task = FiveHead(**TINY, auxiliary=AuxiliaryConfig(), optim=STILL)
     fit(task, data, tmp_path)
     labels = data.items()
-    training = labels[(data.folds.loc[labels["image_id"]] != 0).to_numpy()]
+    training = labels[(data.split.folds.loc[labels["image_id"]] != 0).to_numpy()]
     by_state = training.groupby("State")["Dry_Dead_g"].mean() / training["Dry_Dead_g"].mean()
     expected = [by_state.get(state, 1.0) for state in STATES]
     assert task.context.get_buffer("Dry_Dead_g_by_state").tolist() == pytest.approx(expected, rel=1e-5)
@@ -224,7 +224,7 @@ def test_the_adjustment_comes_before_the_correction(batch):
     # As they are, the sums hold; five times the dead breaks them, and that is what the correction sees.
     assert torch.equal(correct_dead(raw, threshold=0.15), raw)
     torch.testing.assert_close(adjusted[:, DEAD], 5 * raw[:, DEAD])
-    assert torch.equal(task.step(batch).prediction, derive_dead(raw))
+    assert torch.equal(task.step(batch).outputs["prediction"], derive_dead(raw))
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,9 @@ def test_the_loss_sees_the_raw_predictions(batch):
         assert {name: loss.item() for name, loss in corrected.losses.items()} == {
             name: loss.item() for name, loss in raw.losses.items()
         }
-        expected = raw.prediction if mode else derive_dead(raw.prediction)
-        assert torch.equal(corrected.prediction, expected)
-    assert not torch.equal(corrected.prediction, raw.prediction)
+        expected = raw.outputs["prediction"] if mode else derive_dead(raw.outputs["prediction"])
+        assert torch.equal(corrected.outputs["prediction"], expected)
+    assert not torch.equal(corrected.outputs["prediction"], raw.outputs["prediction"])
 
 
 @pytest.mark.parametrize(("column", "name"), [("State", "state"), ("Sampling_Date", "month"), ("Species", "species")])

@@ -1,14 +1,13 @@
-"""Fold strategies and fold files: what is kept together, what is refused."""
+"""Fold strategies: what is kept together, what is refused."""
 
 from typing import get_args
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biomass_pl.data.splits import read_folds, split_folds
+from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import FoldError
 from biomass_pl.pasture.folds import Strategy, make_folds
 from biomass_pl.pasture.tables import read_labels
@@ -177,134 +176,7 @@ def test_missing_or_empty_metadata_is_refused_by_name_and_never_replaced(strateg
     assert "p003" in str(caught.value) and "p005" in str(caught.value)
 
 
-GROUPS = pd.Series([f"g{n * n % 31}" for n in range(60)])
-NAMES = pd.Series([f"photo {n * 37 % 60}" for n in range(60)], name="isic_id")
-STRATA = np.arange(60) % 3
-
-
-def split(names=NAMES, *, groups=None, strata=None, num_folds=3, seed=0):
-    return split_folds(
-        names,
-        groups=groups,
-        strata=strata,
-        num_folds=num_folds,
-        seed=seed,
-        what="Grouping by site",
-        remedy="group otherwise",
-    )
-
-
-@pytest.mark.parametrize(
-    ("groups", "strata"), [(None, None), (None, STRATA), (GROUPS, STRATA)], ids=["random", "classes", "groups"]
-)
-def test_split_folds_stand_in_the_order_given_under_the_names_of_the_photos(groups, strata):
-    folds = split(groups=groups, strata=strata)
-    assert folds.index.name == "isic_id" and folds.index.tolist() == NAMES.tolist() and folds.name == "fold"
-    assert set(folds) == {0, 1, 2}
-    if groups is not None:
-        assert folds.groupby(groups.to_numpy()).nunique().eq(1).all()
-    elif strata is not None:
-        assert pd.crosstab(strata, folds.to_numpy()).isin([6, 7]).all(axis=None)
-    else:
-        assert folds.value_counts().tolist() == [20, 20, 20]
-    pd.testing.assert_series_equal(split(groups=groups, strata=strata), folds)
-    assert (split(groups=groups, strata=strata, seed=1) != folds).any()
-
-
-def test_messages_about_a_split_say_what_made_it():
-    with pytest.raises(FoldError, match=r"data.num_folds is 1; cross-validation needs two or more"):
-        split(num_folds=1)
-    with pytest.raises(FoldError, match="Grouping by site finds 60 photos for 61 folds"):
-        split(num_folds=61)
-    with pytest.raises(FoldError, match=f"Grouping by site finds {GROUPS.nunique()} groups for 40 folds"):
-        split(groups=GROUPS, strata=STRATA, num_folds=40)
-    with pytest.raises(FoldError, match="Grouping by site cannot make 30 folds of 60 photos"):
-        split(strata=STRATA, num_folds=30)
-
-
-IDS = pd.Series(["c", "a", "b", "d"], name="image_id")
-
-
-def fold_file(tmp_path, text):
-    path = tmp_path / "folds.csv"
-    path.write_text(text)
-    return path
-
-
-@pytest.mark.parametrize("column", ["sample_id_prefix", "image_id"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_fold_file_gives_its_folds_in_the_order_of_the_photos(tmp_path, column, mark):
-    folds = read_folds(fold_file(tmp_path, f"{mark}{column},fold\na,0\nb,1\nc,2\nd,0\n"), IDS)
-    assert folds.index.name == "image_id" and list(folds.items()) == [("c", 2), ("a", 0), ("b", 1), ("d", 0)]
-    assert folds.dtype == int
-
-
-@pytest.mark.parametrize("column", ["sample_id_prefix", "isic_id"])
-def test_the_names_stand_in_a_column_called_as_those_of_the_photos(tmp_path, column):
-    folds = read_folds(fold_file(tmp_path, f"{column},fold\na,0\nb,1\nc,2\nd,0\n"), IDS.rename("isic_id"))
-    assert folds.index.name == "isic_id" and list(folds.items()) == [("c", 2), ("a", 0), ("b", 1), ("d", 0)]
-
-
-def test_the_name_column_of_another_system_is_refused(tmp_path):
-    with pytest.raises(FoldError, match=r"needs the columns isic_id \(or sample_id_prefix\) and fold"):
-        read_folds(fold_file(tmp_path, "image_id,fold\na,0\nb,1\nc,2\nd,0\n"), IDS.rename("isic_id"))
-
-
-def test_fold_numbers_written_as_decimals_are_whole_numbers(tmp_path):
-    assert read_folds(fold_file(tmp_path, "image_id,fold\na,0.0\nb,1.0\nc,0.0\nd,1\n"), IDS).tolist() == [0, 0, 1, 1]
-
-
-def test_further_columns_of_a_fold_file_are_ignored_even_the_other_name_of_the_photo(tmp_path):
-    text = "sample_id_prefix,image_id,State,fold\nx,a,Tas,0\nx,b,Tas,1\nx,c,Tas,0\nx,d,Tas,1\n"
-    assert read_folds(fold_file(tmp_path, text), IDS).tolist() == [0, 0, 1, 1]
-
-
 def test_folds_that_were_made_read_back_the_same(tmp_path):
     folds = make_folds(PASTURE, strategy="group_date", num_folds=4, seed=0)
     folds.rename_axis("sample_id_prefix").reset_index().to_csv(tmp_path / "folds.csv", index=False)
     pd.testing.assert_series_equal(read_folds(tmp_path / "folds.csv", PASTURE["image_id"]), folds, check_dtype=False)
-
-
-def test_a_missing_fold_file_names_the_setting(tmp_path):
-    with pytest.raises(FoldError, match=r"none.csv does not exist. Correct data.fold_csv"):
-        read_folds(tmp_path / "none.csv", IDS)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (
-            "image_id,fold\na,0\nb,1\nc,0\nd,1\nx,1\ny,0\n",
-            ["photo x is not in the label", "photo y is not in the label"],
-        ),
-        (
-            "image_id,fold\na,0\nb,1\n",
-            ["photo c of the label table has no fold", "photo d of the label table has no fold"],
-        ),
-        ("image_id,fold\na,0\nb,1\nc,0\nd,1\na,1\n", ["photo a is there twice"]),
-        ("image_id,fold\na,0\nb,first\nc,0\nd,1\n", ["line 3: fold 'first' is not a number from 0 up"]),
-        ("image_id,fold\na,0\nb,-1\nc,0.5\nd,\n", ["line 3: fold '-1'", "line 4: fold '0.5'", "line 5: fold ''"]),
-        ("image_id,fold\na,0\nb,2\nc,0\nd,2\n", ["no validation photos in fold 1", "from 0 without gaps"]),
-        ("image_id,fold\na,1\nb,2\nc,1\nd,2\n", ["no validation photos in fold 0", "from 0 without gaps"]),
-        ("image_id,fold\na,0\nb,1000000000000\nc,0\nd,0\n", ["no validation photos in fold 1"]),
-        ("image_id,fold\na,0\nb,0\nc,0\nd,0\n", ["only one fold"]),
-        ("photo,fold\na,0\n", ["needs the columns image_id (or sample_id_prefix) and fold"]),
-        ("image_id,part\na,0\n", ["needs the columns image_id (or sample_id_prefix) and fold"]),
-        ("image_id,fold\na,0,9\nb,1,9\n", ["more values than its header has columns"]),
-        ("image_id,fold\n", ["photo a of the label table has no fold"]),
-        ("", ["is not a readable CSV table"]),
-        ('image_id,fold\n"a,0\n', ["is not a readable CSV table"]),
-    ],
-)
-def test_a_fold_file_that_does_not_fit_is_refused_with_its_name_and_why(tmp_path, text, told):
-    path = fold_file(tmp_path, text)
-    with pytest.raises(FoldError) as caught:
-        read_folds(path, IDS)
-    assert str(path) in str(caught.value)
-    assert all(part in str(caught.value) for part in told), caught.value
-
-
-def test_all_problems_of_a_fold_file_come_at_once(tmp_path):
-    with pytest.raises(FoldError) as caught:
-        read_folds(fold_file(tmp_path, "image_id,fold\na,x\na,0\nz,1\nb,1\n"), IDS)
-    assert "has 5 problem(s); correct it" in str(caught.value)

@@ -294,12 +294,12 @@ def test_about_as_many_photos_are_mixed_as_asked(root):
     assert 0.22 < np.mean(mixed) < 0.38
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_validation_and_prediction_never_mix(rendered, split):
+@pytest.mark.parametrize("source", ["held_out", "test"])
+def test_validation_and_prediction_never_mix(rendered, source):
     def tiles(**mixing):
         module = PastureDataModule(root=rendered, tile_size=16, num_workers=0, **mixing)
         module.use(Split(fold=0, folds=module.make_folds()))
-        module.select(split)
+        module.select(source)
         return [batch["tiles"] for loader in (module.val_dataloader(), module.predict_dataloader()) for batch in loader]
 
     plain, mixing = tiles(), tiles(mixup_prob=1.0, cutmix_prob=1.0)

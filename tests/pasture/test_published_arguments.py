@@ -5,6 +5,7 @@ network, the folds, the loader, the trainer, or the files.
 """
 
 import inspect
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,8 +33,8 @@ from biomass_pl.pasture.tables import read_labels
 from biomass_pl.pasture.task import PastureTask, SoftmaxRatio
 from biomass_pl.runs import find_run
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
+from biomass_pl.training.image_task import ImageTask
 from biomass_pl.training.optim import OptimConfig, TrainingLength, backbone_rate, head_rate
-from biomass_pl.training.task import BaseTask
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -57,7 +58,7 @@ def output(cli: RunCLI) -> Any:
     for value in cli.model.parameters():
         value.data = torch.randn(value.shape, generator=generator) * 0.1
     tiles = torch.randint(256, (2, 2, 4, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return cli.model.predict_step({"id": ["a", "b"], "tiles": tiles})["Dry_Dead_g_pred"].tolist()
+    return cli.model.predict_step({"id": ["a", "b"], "tiles": tiles}).columns["Dry_Dead_g_pred"].tolist()
 
 
 def loss(cli: RunCLI) -> Any:
@@ -194,7 +195,7 @@ ROWS = [
     Row("--hidden-ratio .5", signature(PastureTask, "hidden_ratio"), 0.5, "--model.hidden_ratio", "1.0", output),
     Row("--no-film", signature(PastureTask, "film"), True, "--model.film", "false", output),
     Row("--no-attention-pool", signature(PastureTask, "attention_pool"), True, "--model.attention_pool", "false", output),
-    Row("--grad-ckpt", signature(BaseTask, "grad_checkpointing"), False, "--model.grad_checkpointing", "true", kept_for_backward),
+    Row("--grad-ckpt", signature(ImageTask, "grad_checkpointing"), False, "--model.grad_checkpointing", "true", kept_for_backward),
     Row("--ratio-temperature 1", signature(SoftmaxRatio, "ratio_temperature"), 1.0, "--model.ratio_temperature", "3.0", output, SOFTMAX),
     Row("--epochs 50", recipe_value("softmax_ratio.yaml", "trainer", "max_epochs"), 50, "--trainer.max_epochs", "7", rates),
     Row("--batch-size 8", signature(PastureDataModule, "batch_size"), 8, "--data.batch_size", "3", batch),
@@ -263,7 +264,19 @@ def test_a_published_argument_has_its_default_and_acts_where_it_should(row, reci
     # Each has photos of its own, for one effect is that they can be deleted.
     other = shutil.copytree(data, data.with_name("other"))
     before = row.effect(RunCLI([*settings, "--data.root", str(data)]))
-    assert row.effect(RunCLI([*settings, "--data.root", str(other), row.key, changed])) != before
+    after = row.effect(RunCLI([*settings, "--data.root", str(other), row.key, changed]))
+    assert not any(map(holds_nan, (before, after)))  # which differs from itself
+    assert after != before
+
+
+def holds_nan(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return value != value if isinstance(value, float) else any(map(holds_nan, parts))
+
+
+@pytest.mark.parametrize("value", [math.nan, [1.0, [math.nan]], {"a": 1.0, "b": (0.0, math.nan)}])
+def test_what_differs_from_itself_is_seen_wherever_it_stands(value):
+    assert holds_nan(value) and not holds_nan([1.0, {"a": (2.0, "nan")}, None, True])
 
 
 def test_the_device_type_is_the_trainers_accelerator(recipe):
@@ -274,7 +287,7 @@ def test_the_device_type_is_the_trainers_accelerator(recipe):
 
 def test_the_folds_to_train_the_folder_and_the_table_are_options_of_fit(recipe, data, workdir):
     """--train-folds, --output-dir, --base-path, --compute-oof."""
-    assert (FitOptions().folds, FitOptions().name, FitOptions().oof) == (None, None, True)
+    assert (FitOptions().folds, FitOptions().name, FitOptions().oof) == (None, None, None)
     assert signature(PastureDataModule, "root") == Path("data")
     arguments = ["--config", str(recipe), "--data.root", str(data), "--trainer.max_epochs", "3", "--folds", "1"]
     assert main(["fit", *arguments, "--name", "named"]) == 0
@@ -289,7 +302,7 @@ def test_the_folds_to_train_the_folder_and_the_table_are_options_of_fit(recipe, 
 def test_the_evaluation_script_is_predict(trained, run, data, tmp_path, monkeypatch):
     """--model-dir, --data-dir, --batch-size, --num-folds, --derive-dead, --tta, --device."""
     assert (PredictOptions().run, PredictOptions().folds) == (None, None)
-    assert (PredictOptions().tta, PredictOptions().derive_dead) == (False, False)
+    assert (PredictOptions().tta, PredictOptions().steps) == (False, ())
     monkeypatch.chdir(tmp_path)
     tables = {}
     for name, arguments in {
@@ -300,6 +313,7 @@ def test_the_evaluation_script_is_predict(trained, run, data, tmp_path, monkeypa
     }.items():
         assert main(["predict", "--run", str(run.path), "--out", f"{name}.csv", *arguments]) == 0
         tables[name] = pd.read_csv(f"{name}.csv").set_index("image_id").filter(like="_pred")
+    assert not any(table.isna().any(axis=None) for table in tables.values())
     assert (tables["plain"] - tables["root"]).abs().max(axis=None) < 1e-3
     assert 0 < len(tables["fold"]) < len(tables["plain"])
     assert (tables["plain"] - tables["tta"]).abs().max(axis=None) > 1e-4

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from biomass_pl.pasture.scores import mean_r2, target_scores, weighted_r2
+from biomass_pl.pasture.scores import mean_r2, pasture_scores, target_scores, weighted_r2
 from biomass_pl.pasture.targets import TARGETS
 
 # The worked example of the specification.
@@ -159,3 +159,35 @@ def test_scores_of_each_target_worked_by_hand():
     # green: errors 3 and 1, truth 2 off its mean twice
     assert scores["Dry_Green_g"] == pytest.approx({"r2": 1 - 10 / 8, "rmse": math.sqrt(5), "mae": 2.0})
     assert scores["GDM_g"] == {"r2": 1.0, "rmse": 0.0, "mae": 0.0}
+
+
+def test_the_scores_of_an_epoch_are_those_of_the_tables():
+    rng = np.random.default_rng(0)
+    truth = 50 * rng.random((12, 5))
+    prediction = truth + rng.normal(size=truth.shape)
+    expected = {"weighted_r2": weighted_r2(truth, prediction), "mean_r2": mean_r2(truth, prediction)}
+    expected |= {f"r2_{target}": values["r2"] for target, values in target_scores(truth, prediction).items()}
+    found = pasture_scores(truth, prediction)
+    assert found == expected and all(type(score) is float for score in found.values())
+    assert set(found) == {"weighted_r2", "mean_r2", *(f"r2_{target}" for target in TARGETS)}
+
+
+def test_a_large_common_offset_does_not_spoil_the_scores():
+    rng = np.random.default_rng(1)
+    truth = np.round(50 * rng.random((50, 5)))
+    prediction = truth + np.round(rng.normal(size=truth.shape))
+    assert weighted_r2(truth + 10_000, prediction + 10_000) == pytest.approx(weighted_r2(truth, prediction), abs=1e-9)
+
+
+def test_scores_of_a_whole_fold_are_not_the_mean_of_its_batches():
+    rng = np.random.default_rng(2)
+    truth = 50 * rng.random((8, 5))
+    truth[:4] += 100
+    prediction = truth + rng.normal(size=truth.shape)
+    halves = [weighted_r2(truth[half], prediction[half]) for half in (slice(0, 4), slice(4, 8))]
+    assert pasture_scores(truth, prediction)["weighted_r2"] > max(halves)
+
+
+def test_a_diverged_prediction_gives_nan_and_no_error():
+    truth = 50 * np.random.default_rng(3).random((4, 5))
+    assert np.isnan(list(pasture_scores(truth, truth * np.nan).values())).all()

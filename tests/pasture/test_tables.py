@@ -3,7 +3,6 @@
 import logging
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -127,26 +126,6 @@ def test_empty_metadata_is_missing_metadata(root, caplog):
 def test_a_table_whose_every_date_is_empty_is_read(root):
     table = read_labels(write(root, long_table(photo_rows("a", date=""))))
     assert class_codes(table)["month"].tolist() == [-1]
-
-
-def test_class_numbers_are_those_of_the_specification(root):
-    cases = [
-        ("NSW", "2015/1/1", "SubcloverLosa", (0, 0, 0)),
-        ("Tas", "2015/2/1", "Ryegrass", (1, 1, 1)),
-        ("Vic", "2015/4/1", "Ryegrass_Clover", (2, 2, 2)),
-        ("WA", "2015/11/1", "Phalaris", (3, 9, 3)),
-        ("WA", "2015/10/1", "Phalaris_Clover_Ryegrass_Barleygrass_Bromegrass", (3, 8, 4)),
-        ("WA", "2015/5/1", "Fescue_CrumbWeed", (3, 3, 5)),
-        ("WA", "2015/6/1", "Lucerne", (3, 4, 6)),
-        ("WA", "2015/7/1", "Mixed", (3, 5, 7)),
-    ]
-    photos = [
-        photo_rows(f"p{n}", date=date, state=state, species=kind) for n, (state, date, kind, _) in enumerate(cases)
-    ]
-    codes = class_codes(read_labels(write(root, long_table(*photos))))
-    assert list(codes) == ["state", "month", "species"]
-    assert list(zip(*(column.tolist() for column in codes.values()), strict=True)) == [case[3] for case in cases]
-    assert all(column.dtype == np.int64 for column in codes.values())
 
 
 def test_a_missing_folder_says_how_to_get_the_data(tmp_path):

@@ -56,7 +56,7 @@ def test_training_changes_backbone_and_head_and_logs_the_score_of_the_fold(model
     data.select("held_out")
     task.eval()
     with torch.inference_mode():
-        batches = [(task.step(batch).prediction, batch["target"]) for batch in data.predict_dataloader()]
+        batches = [(task.step(batch).outputs["prediction"], batch["target"]) for batch in data.predict_dataloader()]
     prediction, truth = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
     assert float(trained.callback_metrics["val/weighted_r2"]) == pytest.approx(weighted_r2(truth, prediction), abs=1e-6)
 
@@ -72,7 +72,7 @@ def test_the_first_predictions_lie_near_the_means_of_the_training_fold(model, lo
     trainer(tmp_path).fit(task, data)
     batch = next(iter(data.val_dataloader()))
     with torch.inference_mode():
-        prediction = task.eval().step(batch).prediction.mean(dim=0)
+        prediction = task.eval().step(batch).outputs["prediction"].mean(dim=0)
     means = data.training_targets().mean(axis=0)
     assert np.allclose(prediction, means, rtol=0.5, atol=2)
 
@@ -110,7 +110,7 @@ def test_half_precision_trains_and_keeps_the_identities(precision, rendered, tmp
     data.select("held_out")
     rows = half.predict(task, data)
     assert rows
-    grams = {target: torch.cat([batch[f"{target}_pred"] for batch in rows]) for target in TARGETS}
+    grams = {target: torch.cat([batch.columns[f"{target}_pred"] for batch in rows]) for target in TARGETS}
     total = grams["Dry_Total_g"]
     assert total.dtype == torch.float32
     assert all((values >= 0).all() for values in grams.values())

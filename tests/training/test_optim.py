@@ -13,7 +13,9 @@ from biomass_pl.errors import ConfigError
 from biomass_pl.training.optim import (
     FINAL_RATE,
     OptimConfig,
+    ParameterGroup,
     TrainingLength,
+    backbone_and_head,
     backbone_rate,
     head_rate,
     make_optimizer,
@@ -112,13 +114,15 @@ def test_a_peak_of_zero_stays_zero():
     assert {warmup_cosine(step, peak=0.0, warmup=2, total=10) for step in range(12)} == {0.0}
 
 
+def new_weights(count: int) -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(1)) for _ in range(count)]
+
+
 def test_the_optimizer_has_the_named_groups_and_decay():
     backbone, head = nn.Linear(2, 3), nn.Linear(3, 1)
+    config = OptimConfig(weight_decay=0.03)
     optimizer, _ = make_optimizer(
-        backbone=backbone.parameters(),
-        head=head.parameters(),
-        config=OptimConfig(weight_decay=0.03),
-        length=FULL,
+        backbone_and_head(backbone=backbone.parameters(), head=head.parameters(), config=config, length=FULL)
     )
     groups = {group["name"]: group for group in optimizer.param_groups}
     assert list(groups) == ["backbone", "head"]
@@ -129,8 +133,9 @@ def test_the_optimizer_has_the_named_groups_and_decay():
 
 @pytest.mark.parametrize("length", [FULL, HEAD_ONLY, TWO_STAGE], ids=["full", "head only", "two-stage"])
 def test_stepping_gives_each_group_its_rate(length):
-    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
-    optimizer, schedule = make_optimizer(backbone=weights[:1], head=weights[1:], config=CONFIG, length=length)
+    optimizer, schedule = make_optimizer(
+        backbone_and_head(backbone=new_weights(1), head=new_weights(1), config=CONFIG, length=length)
+    )
     for step in range(40):
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
         assert rates["backbone"] == pytest.approx(backbone_rate(step, config=CONFIG, length=length), rel=1e-12)
@@ -140,8 +145,10 @@ def test_stepping_gives_each_group_its_rate(length):
 
 
 def test_stage_1_moves_the_head_alone_and_stage_2_both():
-    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
-    optimizer, schedule = make_optimizer(backbone=weights[:1], head=weights[1:], config=CONFIG, length=TWO_STAGE)
+    weights = new_weights(2)
+    optimizer, schedule = make_optimizer(
+        backbone_and_head(backbone=weights[:1], head=weights[1:], config=CONFIG, length=TWO_STAGE)
+    )
     history = []
     for _ in range(14):
         for weight in weights:
@@ -152,6 +159,28 @@ def test_stage_1_moves_the_head_alone_and_stage_2_both():
     assert [backbone for backbone, _ in history[:12]] == [1.0] * 12  # neither gradient nor decay moves it
     assert history[12][0] < 1
     assert all(later[1] < earlier[1] for earlier, later in pairwise(history))
+
+
+def test_any_groups_learn_each_at_its_own_rate_and_decay():
+    """AdamW's first step is the rate, whatever the gradient; decay takes rate x decay of the weight before it."""
+    weights = new_weights(3)
+    rates = [lambda step: 0.5 / (step + 1), lambda step: 0.25, lambda step: 0.0]
+    optimizer, schedule = make_optimizer(
+        [
+            ParameterGroup(name=f"part {number}", parameters=[weight], rate=rate, weight_decay=decay)
+            for number, (weight, rate, decay) in enumerate(zip(weights, rates, (0.0, 0.2, 0.9), strict=True))
+        ]
+    )
+    for weight in weights:
+        weight.grad = torch.tensor([7.0])
+    optimizer.step()
+    assert [weight.item() for weight in weights] == pytest.approx([1 - 0.5, 1 - 0.25 * 0.2 - 0.25, 1.0], abs=1e-6)
+    schedule.step()
+    assert {group["name"]: group["lr"] for group in optimizer.param_groups} == {
+        "part 0": 0.25,
+        "part 1": 0.25,
+        "part 2": 0.0,
+    }
 
 
 @pytest.mark.parametrize("name", ["head_lr", "backbone_lr", "head_lr_frozen", "weight_decay", "warmup_epochs"])

@@ -1,20 +1,19 @@
 """Renders labelled skin lesions in the layout of ISIC 2024, to try everything on without the real data."""
 
 import math
-import sys
 from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from biomass_pl.data.rendering import new_folder, stream
 from biomass_pl.errors import ConfigError
 from biomass_pl.lesion.sample.patients import Lesion, invent_lesions
 from biomass_pl.lesion.sample.record import TEST_COLUMNS, TEST_ONLY_PLACE, TRAIN_COLUMNS, record
 from biomass_pl.lesion.sample.scene import draw_lesion
+from biomass_pl.terminal import progress
 
 FEWEST_PHOTOS = 60
 # Two for each of five folds.
@@ -95,11 +94,11 @@ def _with_gaps(table: pd.DataFrame) -> pd.DataFrame:
 
 def _write_photos(lesions: list[Lesion], path: Path) -> None:
     """Draws all lesions into an HDF5 file: one scalar dataset of JPEG bytes per lesion, named after it."""
-    with h5py.File(path, "w") as file:
-        # Shown on a terminal only.
-        for lesion in track(lesions, f"Rendering {path.name}", disable=not sys.stdout.isatty()):
+    with h5py.File(path, "w") as file, progress(f"Rendering {path.name}", len(lesions)) as advance:
+        for lesion in lesions:
             quality = int(stream(lesion.key, "jpeg").integers(80, 96))
             image = draw_lesion(look=lesion.look, key=lesion.key)
             _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
             # Opaque bytes: a string type would drop zeros at the end.
             file.create_dataset(lesion.identity, data=np.void(encoded.tobytes()))
+            advance()

@@ -4,7 +4,6 @@ import datetime
 import math
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from biomass_pl.data.rendering import new_folder, stream
 from biomass_pl.errors import ConfigError
 from biomass_pl.pasture.sample.scene import Pasture, draw_photo
+from biomass_pl.terminal import progress
 
 # In the order of the competition's tables.
 TABLE_TARGETS = ("Dry_Clover_g", "Dry_Dead_g", "Dry_Green_g", "Dry_Total_g", "GDM_g")
@@ -278,5 +277,6 @@ def _write_photo(photo: Photo, *, folder: Path, width: int) -> None:
 
 def _exhaust(done: Iterator[None], total: int) -> None:
     """Waits for all photos with a progress bar, which is shown on a terminal only."""
-    for _ in track(done, "Rendering photos", total=total, disable=not sys.stdout.isatty()):
-        pass
+    with progress("Rendering photos", total) as advance:
+        for _ in done:
+            advance()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from biomass_pl.files import write_table
 from biomass_pl.terminal import say
@@ -65,13 +66,19 @@ class EpochTable(Callback):
     def _line(self, trainer: Trainer, scores: dict[str, float], seconds: float) -> str:
         names = ("train/loss", "val/loss", self.objective.name)
         values = [f"{name} {_number(scores[name])}" for name in dict.fromkeys(names) if name in scores]
-        so_far = [
-            row[self.objective.name] for row in self._rows if not math.isnan(row.get(self.objective.name, math.nan))
-        ]
-        if so_far:
-            values.append(f"best {_number(max(so_far) if self.objective.mode == 'max' else min(so_far))}")
+        best = self._best(trainer, scores)
+        values += [] if best is None else [f"best {_number(best)}"]
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         return "  ".join([self.title, epoch, *values, f"{seconds:.1f} s"])
+
+    def _best(self, trainer: Trainer, scores: dict[str, float]) -> float | None:
+        """The best so far of the stage: that of the checkpoint, which this epoch may be about to beat."""
+        found = [scores[self.objective.name]] if self.objective.name in scores else []
+        for checkpoint in trainer.checkpoint_callbacks:
+            if isinstance(checkpoint, ModelCheckpoint) and checkpoint.monitor == self.objective.name:
+                found += [] if checkpoint.best_model_score is None else [float(checkpoint.best_model_score)]
+        known = [value for value in found if not math.isnan(value)]
+        return (max if self.objective.mode == "max" else min)(known, default=None)
 
 
 def _number(value: float) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from biomass_pl.data.bank import BankConfig, FeatureSet, FeatureViews, StoredFeatures, photo_key
+from biomass_pl.data.bank import BankConfig, FeatureSet, photo_key
+from biomass_pl.data.stored_features import FeatureViews, StoredFeatures
 from biomass_pl.terminal import progress
 from biomass_pl.training.image_task import ImageTask
 
@@ -75,7 +76,7 @@ def stored_predictions(task: ImageTask, data: FeatureViews, bank: BankConfig, pr
     """
     wanted = data.wanted_views(training=False)
     feature_set = _feature_set(task, data, bank, precision)
-    if not feature_set.folder.is_dir():
+    if not wanted or not feature_set.folder.is_dir():
         return None
     keys = {path: photo_key(path) for path in wanted}
     if feature_set.missing(_by_key(keys, wanted)):

@@ -25,12 +25,13 @@ class BackboneFreeze(Callback):
             raise ConfigError(f"BackboneFreeze.epochs is {epochs}; give 1 or more, 'all', or leave the callback out.")
         self.epochs: FrozenEpochs = epochs
 
-    def check(self, trainer: Trainer) -> None:
+    def check(self, trainer: Trainer, task: LightningModule) -> None:
         """Refuses a training that ends before the backbone ever learns, or in which its processes would drift apart.
 
         Raises:
-            ConfigError: There is no epoch after the frozen ones, or the strategy expects all gradients.
+            ConfigError: There is no backbone, no epoch after the frozen ones, or the strategy expects all gradients.
         """
+        _image_task(task)
         # DDP fixes at its start which gradients it waits for; only this setting makes it look in every step.
         waits = isinstance(trainer.strategy, DDPStrategy) and not trainer.strategy._ddp_kwargs.get(
             "find_unused_parameters", False
@@ -52,7 +53,7 @@ class BackboneFreeze(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tells the task how long stage 1 lasts, for its rates."""
         if stage == "fit":
-            self.check(trainer)
+            self.check(trainer, pl_module)
             _image_task(pl_module).frozen_epochs = self.epochs
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -13,8 +13,7 @@ from biomass_pl.training.task import PredictOutput
 class PredictionTable(Callback):
     """Collects what `predict_step` returns, a row per id.
 
-    An id comes more than once when an item is predicted in several views: numbers are averaged, of texts the first
-    is kept.
+    An id comes more than once when an item is predicted in several views: `mean_rows` merges them.
 
     Args:
         id_column: What the column of ids is called.
@@ -48,12 +47,7 @@ class PredictionTable(Callback):
     def table(self) -> pd.DataFrame:
         """The ids and the predicted columns, in the order of prediction."""
         parts = [pd.DataFrame({self.id_column: output.ids, **output.columns}) for output in self._outputs]
-        rows = pd.concat(parts, ignore_index=True)
-        how = {
-            name: "mean" if pd.api.types.is_numeric_dtype(rows[name]) else "first"
-            for name in rows.columns.drop(self.id_column)
-        }
-        return rows.groupby(self.id_column, sort=False).agg(how).reset_index()
+        return mean_rows(pd.concat(parts, ignore_index=True), self.id_column)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays (rows of the table, ...), float32."""
@@ -63,6 +57,19 @@ class PredictionTable(Callback):
             name: _means(np.concatenate([output.arrays[name].numpy() for output in self._outputs]), places, len(ids))
             for name in names
         }
+
+
+def mean_rows(rows: pd.DataFrame, id_column: str) -> pd.DataFrame:
+    """One row per id, in the order in which they come first: the mean of numbers, the first of texts.
+
+    Args:
+        rows: Predictions, several for an id.
+        id_column: What the column of ids is called.
+    """
+    how = {
+        name: "mean" if pd.api.types.is_numeric_dtype(rows[name]) else "first" for name in rows.columns.drop(id_column)
+    }
+    return rows.groupby(id_column, sort=False).agg(how).reset_index()
 
 
 def _as_list(column: Any) -> list[Any]:

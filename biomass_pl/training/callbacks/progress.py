@@ -21,7 +21,7 @@ class FoldProgressBar(TQDMProgressBar):
     def init_predict_tqdm(self) -> Tqdm:
         """The bar of a prediction."""
         bar = super().init_predict_tqdm()
-        bar.set_description(f"{self.title}, predicting")
+        bar.leave = False  # a fold is predicted more than once
         return bar
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:

@@ -7,6 +7,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from biomass_pl.training.callbacks import checkpoint
 from biomass_pl.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, WholeFileCheckpointIO
+from biomass_pl.training.task import Objective
 
 
 def test_a_checkpoint_round_trips(tmp_path):
@@ -26,10 +27,10 @@ def test_a_failed_write_leaves_the_older_checkpoint(tmp_path):
 
 
 def test_the_best_score_survives_a_move_of_the_folder(tmp_path):
-    first = BestCheckpoint(folder=tmp_path / "old", monitor="val/score")
+    first = BestCheckpoint(folder=tmp_path / "old", objective=Objective(name="val/score"))
     first.best_model_score = torch.tensor(0.7)
     first.best_k_models = {str(tmp_path / "old" / "best.ckpt"): torch.tensor(0.7)}
-    moved = BestCheckpoint(folder=tmp_path / "new", monitor="val/score")
+    moved = BestCheckpoint(folder=tmp_path / "new", objective=Objective(name="val/score"))
     moved.load_state_dict(first.state_dict())
     assert moved.best_model_score == torch.tensor(0.7)
     assert moved.dirpath == str(tmp_path / "new")
@@ -98,7 +99,11 @@ def test_the_last_checkpoint_is_never_older_than_the_best(tmp_path, monkeypatch)
         limit_train_batches=1,
         limit_val_batches=1,
         num_sanity_val_steps=0,
-        callbacks=[clock, BestCheckpoint(folder=tmp_path, monitor="score"), LastCheckpoint(folder=tmp_path)],
+        callbacks=[
+            clock,
+            BestCheckpoint(folder=tmp_path, objective=Objective(name="score")),
+            LastCheckpoint(folder=tmp_path),
+        ],
         plugins=[disk],
         logger=False,
         enable_progress_bar=False,

@@ -106,7 +106,7 @@ def test_a_frozen_backbone_makes_no_graph(task, module, tmp_path):
 
 def test_best_and_patience_start_anew_at_the_switch(task, module, tmp_path):
     stopping = EarlyStopping(monitor="val/weighted_r2", mode="max", patience=3)
-    best = BestCheckpoint(folder=tmp_path, monitor="val/weighted_r2")
+    best = BestCheckpoint(folder=tmp_path, objective=task.objective)
     last = LastCheckpoint(folder=tmp_path)
     freeze = BackboneFreeze(epochs=2)
     watch, _ = fit(task, module, tmp_path, freeze, epochs=4, callbacks=[stopping, best, last])
