@@ -1,16 +1,23 @@
 """`biomass predict` on a finished run."""
 
 import json
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from PIL import Image
 
 from biomass_pl.cli import main
+from biomass_pl.pasture.tables import read_labels
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import find_run
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 PREDICTED = [f"{target}_pred" for target in TARGETS]
 
@@ -87,13 +94,95 @@ def test_images_of_other_sizes_and_kinds_are_predicted(copied, workdir):
     assert np.isfinite(pd.read_csv("odd.csv")[PREDICTED]).all(axis=None)
 
 
-def test_unreadable_images_are_all_named_and_nothing_is_written(copied, workdir, capsys):
-    for name in ("a.jpg", "b.jpg"):
-        (workdir / name).write_bytes(b"no picture")
-    assert main(["predict", "--images", "a.jpg", "b.jpg", "--out", "bad.csv"]) == 2
-    message = capsys.readouterr().err
-    assert "a.jpg" in message and "b.jpg" in message and "not a picture" in message
-    assert not (workdir / "bad.csv").exists()
+@pytest.fixture
+def field(rendered, workdir) -> list[str]:
+    """A folder with a good photo, folders in it with a file that is no picture and an empty one, and hidden ones."""
+    good, bad, empty, hidden = (
+        Path("field", name) for name in ("good.jpg", "north/bad.jpg", "north/deep/empty.PNG", ".trash/old.jpg")
+    )
+    for path, content in ((bad, b"no picture"), (empty, b""), (hidden, b"no picture either")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    shutil.copy(next((rendered / "test").iterdir()), good)
+    return list(map(str, (good, bad, empty)))
+
+
+def test_unreadable_images_are_all_named_and_nothing_is_written(copied, field, capsys):
+    assert main(["predict", "--images", "field", "--out", "out.csv"]) == 2
+    error = capsys.readouterr().err
+    assert "2 photo(s) cannot be used; replace them, or leave them out with --skip_broken:" in error
+    assert error.splitlines()[-2:] == [f"  {field[1]}: it is not a picture", f"  {field[2]}: the file is empty"]
+    assert not Path("out.csv").exists()
+
+
+def test_unreadable_images_are_left_out_with_the_reason_if_asked_for(copied, field, capsys):
+    assert main(["predict", "--images", "field", field[0], "--skip_broken", "--out", "out.csv"]) == 0
+    told = capsys.readouterr()
+    assert "warning: 2 of 3 photo(s) cannot be used and are left out:" in told.err and field[1] in told.err
+    assert told.out.splitlines()[-1] == "1 photo(s), mean of 3 fold(s): out.csv"
+    table = pd.read_csv("out.csv", keep_default_na=False)
+    assert table["image_id"].tolist() == field
+    assert table["error"].tolist() == ["", "it is not a picture", "the file is empty"]
+    assert (table[PREDICTED] == "").all(axis=1).tolist() == [False, True, True]
+    assert (table.loc[0, PREDICTED].astype(float) >= 0).all()
+    assert main(["predict", "--images", "field/north", "--skip_broken", "--out", "none.csv"]) == 2
+    assert "None of the 2 photo(s) can be used" in capsys.readouterr().err
+    assert not Path("none.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("/proc/out.csv", "/proc/out.csv: "),
+        ("file/out.csv", "file/out.csv: Not a directory. A part of the path is a file. Choose another place."),
+        ("folder.csv", "folder.csv: Is a directory."),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read_or_predicted(
+    out, message, copied, field, capsys
+):
+    Path("file").touch()
+    Path("folder.csv").mkdir()
+    assert main(["predict", "--images", "field", "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith(f"biomass: error: {message}") and field[1] not in error
+    assert "tmp" not in error.splitlines()[-1].removeprefix("biomass: error: ") and "Traceback" not in error
+
+
+def test_other_settings_or_data_leave_the_tables_of_the_run_alone(copied, rendered, data, workdir):
+    own = [copied.path / name for name in ("oof_predictions.csv", "oof_metrics.json", "oof_predictions.png")]
+    before = [path.read_bytes() for path in own]
+    config = copied.config(1).read_bytes()
+    changed = copied.path / "oof_predictions_changed.csv"
+    assert main(["predict", "--model.film", "true"]) == 0
+    assert pd.read_csv(changed)["image_id"].tolist() == pd.read_csv(own[0])["image_id"].tolist()
+    changed.unlink()
+    photo = data / read_labels(data)["image_path"].iloc[0]
+    Image.open(photo).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+    assert main(["predict", "--data.root", str(data)]) == 0
+    assert changed.is_file() and (copied.path / "oof_embeddings_changed.npz").is_file()
+    assert [path.read_bytes() for path in own] == before and copied.config(1).read_bytes() == config
+    assert not (copied.path / "oof_embeddings.npz").exists()
+
+
+def test_the_same_data_elsewhere_and_other_batches_give_the_tables_of_the_run(copied, data):
+    before = copied.oof_predictions.read_bytes()
+    copied.oof_predictions.unlink()
+    assert main(["predict", f"--data.root={data}", "--data.batch_size", "8", "--trainer.accelerator", "cpu"]) == 0
+    assert copied.oof_predictions.read_bytes() == before
+    assert not (copied.path / "oof_predictions_changed.csv").exists()
+
+
+def test_ctrl_c_ends_a_prediction_and_nothing_is_said_of_a_training(copied, monkeypatch, capsys):
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupted(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(_PredictionLoop, "run", interrupted)
+    assert main(["predict"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "biomass: stopped."
+    assert signal.getsignal(signal.SIGINT) == handler
 
 
 @pytest.mark.parametrize(
@@ -102,6 +191,10 @@ def test_unreadable_images_are_all_named_and_nothing_is_written(copied, workdir,
         (["--images", "a.jpg", "--split", "test"], "Give one of them"),
         (["--images", "missing.jpg"], "missing.jpg does not exist"),
         (["--config", "x.yaml"], "Leave --config out"),
+        (["--config=x.yaml"], "Leave --config out"),
+        (["--out", "x.png"], "--out x.png is to be a table"),
+        (["--skip_broken"], "Leave it out, or give --images"),
+        (["--model.nothing", "1"], "there is no setting 'nothing'"),
         (["--folds", "7"], "no finished fold 7"),
         (["--run", "nowhere"], "nowhere does not exist"),
         (["--data.root", "nowhere"], "are not in 'nowhere' as seen from"),

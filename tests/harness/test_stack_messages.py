@@ -45,6 +45,8 @@ def refused(run: Run, arguments: list[str], capsys) -> str:
         (["--features", "embeddings", "--pca", "99"], "give 64 or less"),
         (["--negatives_per_positive", "inf"], "negatives_per_positive is inf; give more than 0"),
         (["--config", "other.yaml"], "Leave --config out"),
+        (["--config=other.yaml"], "Leave --config out"),
+        (["-c", "other.yaml"], "Leave --config out"),
         (["--run", "nowhere"], "nowhere does not exist"),
         (["--data.root", "nowhere"], "Say where they are now: --data.root DIR"),
     ],
