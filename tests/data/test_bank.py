@@ -11,9 +11,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from biomass_pl.data import bank as bank_module
 from biomass_pl.data.bank import FeatureBank, photo_key, view_generator
-from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError, DataError
 
 SHAPE = (2, 4, 3)
@@ -162,36 +160,3 @@ def test_the_summary_says_what_each_feature_set_is(bank, feature_set):
     assert (second.entries, second.size, second.description["weights"]) == (3, 3 * ENTRY, "w")
     assert second.last_used == pytest.approx(YESTERDAY + 2, abs=0.01)
     assert json.loads((feature_set.folder / "about.json").read_text())["shape"] == list(SHAPE)
-
-
-def stored(feature_set, *photos, epochs=inf):
-    return StoredFeatures(feature_set=feature_set, keys={path: path.stem for path in photos}, views=2, epochs=epochs)
-
-
-def test_epochs_after_the_frozen_ones_read_no_features(feature_set):
-    assert [stored(feature_set, epochs=3).serve(epoch) for epoch in (0, 2, 3, 4)] == [True, True, False, False]
-    assert stored(feature_set).serve(10**6)
-
-
-def test_features_that_are_gone_in_mid_training_are_named(feature_set, tmp_path):
-    photo = tmp_path / "a.jpg"
-    features_of_photo = stored(feature_set, photo)
-    feature_set.write("a", 1, features())
-    assert np.array_equal(features_of_photo.read(photo, 1), features())
-    with pytest.raises(DataError, match=r"a.jpg .*--resume"):
-        features_of_photo.read(photo, 2)
-
-
-def test_features_are_read_from_disk_once_as_far_as_they_fit_into_memory(feature_set, tmp_path, monkeypatch):
-    photo = tmp_path / "a.jpg"
-    monkeypatch.setattr(bank_module, "_KEPT_BYTES", features().nbytes)
-    first = stored(feature_set, photo)
-    for view in (1, 2):
-        feature_set.write("a", view, features() + view)
-        assert np.array_equal(first.read(photo, view), features() + view)
-    shutil.rmtree(feature_set.folder)
-    assert np.array_equal(first.read(photo, 1), features() + 1)
-    with pytest.raises(DataError):
-        first.read(photo, 2)
-    with pytest.raises(DataError):  # what one kept, another has not
-        stored(feature_set, photo).read(photo, 1)

@@ -14,10 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
 from biomass_pl.data import base
-from biomass_pl.data.bank import StoredFeatures
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.sampling import EpochSampler, shuffled
 from biomass_pl.data.splits import Split
+from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError
 
 
