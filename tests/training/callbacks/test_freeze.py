@@ -133,14 +133,14 @@ def test_a_freeze_as_long_as_the_training_is_refused(task, module, tmp_path):
     ("strategy", "epochs", "refused"),
     [("ddp", 1, True), ("ddp", "all", False), ("ddp_find_unused_parameters_true", 1, False)],
 )
-def test_processes_that_would_wait_for_a_backbone_to_learn_are_refused(strategy, epochs, refused, tmp_path):
+def test_processes_that_would_wait_for_a_backbone_to_learn_are_refused(strategy, epochs, refused, task, tmp_path):
     trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False, default_root_dir=tmp_path)
     freeze = BackboneFreeze(epochs=epochs)
     if refused:
         with pytest.raises(ConfigError, match="ddp_find_unused_parameters_true"):
-            freeze.check(trainer)
+            freeze.check(trainer, task)
     else:
-        freeze.check(trainer)
+        freeze.check(trainer, task)
 
 
 def test_a_task_without_a_backbone_has_nothing_to_freeze(tmp_path):
