@@ -51,7 +51,6 @@ TESTED_BY = {
     "__main__.py": "harness/test_fit.py",  # as the program that is killed
     "commands.py": "data/test_bank.py",
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
-    "systems.py": "test_architecture.py",
     "data/augmentation.py": "pasture/test_transforms.py",
     "data/stored_features.py": "data/test_bank.py",
     "harness/parameter_types.py": "harness/test_stored_config.py",
@@ -59,7 +58,7 @@ TESTED_BY = {
     "evaluation/report.py": "lesion/test_report.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
-    "harness/memory.py": "harness/test_fit.py",
+    "harness/interrupts.py": "harness/test_resume.py",
     "harness/out_of_fold.py": "harness/test_another_system.py",
     "harness/parser.py": "harness/test_fit.py",
     "harness/predictor.py": "harness/test_predict.py",
