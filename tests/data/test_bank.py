@@ -11,7 +11,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from biomass_pl.data import bank as bank_module
+from biomass_pl.data import stored_features
 from biomass_pl.data.bank import FeatureBank, photo_key, view_generator
 from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError, DataError
@@ -184,7 +184,7 @@ def test_features_that_are_gone_in_mid_training_are_named(feature_set, tmp_path)
 
 def test_features_are_read_from_disk_once_as_far_as_they_fit_into_memory(feature_set, tmp_path, monkeypatch):
     photo = tmp_path / "a.jpg"
-    monkeypatch.setattr(bank_module, "_KEPT_BYTES", features().nbytes)
+    monkeypatch.setattr(stored_features, "_KEPT_BYTES", features().nbytes)
     first = stored(feature_set, photo)
     for view in (1, 2):
         feature_set.write("a", view, features() + view)

@@ -1,5 +1,8 @@
 """The loader that every system's data uses, and what is refused before it."""
 
+import logging
+import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
+from biomass_pl.data import base
+from biomass_pl.data.bank import StoredFeatures
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.sampling import EpochSampler, shuffled
 from biomass_pl.data.splits import Split
@@ -46,8 +51,8 @@ class Photos(FoldDataModule):
         pass
 
 
-def photos(*, batch_size=4, num_workers=0, prefetch_factor=2, seed=3):
-    return Photos(
+def photos(made=Photos, *, batch_size=4, num_workers=0, prefetch_factor=2, seed=3):
+    return made(
         root=Path("data"),
         batch_size=batch_size,
         num_workers=num_workers,
@@ -124,9 +129,11 @@ def test_without_workers_nothing_is_prepared_ahead():
     assert loader.prefetch_factor is None and len(list(loader)) == 2
 
 
-def order_of(sampler, epoch):
-    sampler.set_epoch(epoch)
-    return [index for index, _ in sampler]
+class Training(Photos):
+    """Six items in another order every epoch."""
+
+    def train_dataloader(self):
+        return self.loader(Keys(), 6, order=shuffled(6))
 
 
 class Recorder(LightningModule):
@@ -145,20 +152,89 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_the_trainer_tells_the_sampler_every_epoch(tmp_path):
+def trained(module, folder, *, epochs, resumed=None):
+    """What a training saw, and its last checkpoint."""
     recorder = Recorder()
     trainer = Trainer(
-        max_epochs=3,
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=tmp_path,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
     )
-    trainer.fit(recorder, train_dataloaders=photos().loader(Keys(), 6, order=shuffled(6)))
+    trainer.fit(recorder, datamodule=module, ckpt_path=resumed)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return recorder.seen, folder / "last.ckpt"
+
+
+def module_from(first_epoch, num_workers):
+    module = photos(Training, num_workers=num_workers)
+    module.use(Split(fold=0, folds=module.make_folds()), first_epoch=first_epoch)
+    return module
+
+
+WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
+
+
+@WORKERS
+def test_the_first_pass_has_the_items_of_the_first_epoch_and_the_next_those_of_the_next(num_workers):
+    loader = module_from(3, num_workers).train_dataloader()
+    passes = []
+    for epoch in (3, 4):
+        if epoch > 3:
+            loader.sampler.set_epoch(epoch)
+        passes.append([item for b in loader for item in zip(b["index"].tolist(), b["epoch"].tolist(), strict=True)])
     sampler = EpochSampler(length=6, order=shuffled(6), seed=3)
-    assert recorder.seen == [(epoch, index) for epoch in range(3) for index in order_of(sampler, epoch)]
+    for epoch, found in zip((3, 4), passes, strict=True):
+        sampler.set_epoch(epoch)
+        assert found == list(sampler) == [(index, epoch) for index, _ in found]
+
+
+@WORKERS
+def test_a_training_that_goes_on_sees_what_the_undisturbed_one_saw(num_workers, tmp_path):
+    whole, _ = trained(module_from(0, num_workers), tmp_path, epochs=4)
+    assert [epoch for epoch, _ in whole] == [epoch for epoch in range(4) for _ in range(6)]
+    sampler = EpochSampler(length=6, order=shuffled(6), seed=3)
+    expected = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        expected += [(epoch, index) for index, _ in sampler]
+    assert whole == expected
+    first, checkpoint = trained(module_from(0, num_workers), tmp_path, epochs=2)
+    second, _ = trained(module_from(2, num_workers), tmp_path, epochs=4, resumed=checkpoint)
+    assert first + second == whole
+
+
+def test_a_new_split_begins_from_pixels_and_from_the_first_epoch():
+    module = module_from(3, 0)
+    module.use_features(StoredFeatures(feature_set=None, keys={}, views=1, epochs=math.inf))
+    module.use(Split(fold=1, folds=module.make_folds()))
+    assert module.features is None and module.first_epoch == 0
+    assert {epoch for _, epoch in module.train_dataloader().sampler} == {0}
+
+
+@pytest.fixture
+def three_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
+    base._at_most_cores.cache_clear()
+    yield
+    base._at_most_cores.cache_clear()
+
+
+def test_more_workers_than_cores_are_lowered_with_one_line(three_cores, caplog):
+    with caplog.at_level(logging.INFO, logger="biomass_pl"):
+        found = [photos(num_workers=wanted).num_workers for wanted in (4, 3, 0, 4)]
+    assert found == [3, 3, 0, 3]
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.num_workers 4 is lowered to 3, the cores of this machine"
+    ]
+
+
+def test_items_are_named_by_the_first_column_and_have_no_content_of_their_own():
+    assert photos().names().tolist() == ["a", "b"] and photos().contents() is None
 
 
 def test_workers_that_could_not_hand_over_their_batches_are_refused(tmp_path, monkeypatch):

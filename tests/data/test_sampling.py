@@ -92,3 +92,20 @@ def test_what_is_not_shared_every_process_has_as_a_whole(order):
     sampler = EpochSampler(length=6, order=order, seed=0, shared=False)
     alone = [index for index, _ in order_of(sampler)]
     assert shares(sampler, 2) == [alone, alone] and sorted(alone) == list(range(6))
+
+
+@pytest.mark.parametrize("order", [None, shuffled(6)], ids=["as they come", "shuffled"])
+def test_the_first_pass_is_of_the_epoch_that_training_begins_with(order):
+    resumed, whole = (EpochSampler(length=6, order=order, seed=1, first_epoch=first) for first in (3, 0))
+    assert list(resumed) == list(resumed) == order_of(whole, 3)
+    assert order_of(resumed, 4) == order_of(whole, 4)
+
+
+def test_a_pass_keeps_its_epoch_whatever_is_set_while_it_lasts():
+    """Workers that run ahead ask for the next items when the next epoch may have been told."""
+    sampler = EpochSampler(length=6, order=shuffled(6), seed=1)
+    expected = order_of(sampler, 2)
+    running = iter(sampler)
+    found = [next(running)]
+    sampler.set_epoch(5)
+    assert [*found, *running] == expected

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomass_pl.data.splits import read_folds, split_folds
+from biomass_pl.data.splits import (
+    NEVER_HELD_OUT,
+    Split,
+    fold_numbers,
+    read_folds,
+    require_one_fold_per_content,
+    split_folds,
+)
 from biomass_pl.errors import FoldError
 
 GROUPS = pd.Series([f"g{n * n % 31}" for n in range(60)])
@@ -132,3 +139,64 @@ def test_all_problems_of_a_fold_file_come_at_once(tmp_path):
     with pytest.raises(FoldError) as caught:
         read_folds(fold_file(tmp_path, "image_id,fold\na,x\na,0\nz,1\nb,1\n"), IDS)
     assert "has 5 problem(s); correct it" in str(caught.value)
+
+
+def test_fold_minus_one_is_held_out_never(tmp_path):
+    folds = read_folds(fold_file(tmp_path, "image_id,fold\na,-1\nb,1\nc,0\nd,-1.0\n"), IDS)
+    assert folds.to_dict() == {"c": 0, "a": NEVER_HELD_OUT, "b": 1, "d": NEVER_HELD_OUT} and NEVER_HELD_OUT == -1
+    assert fold_numbers(folds) == [0, 1]
+
+
+def test_one_split_is_written_with_the_folds_minus_one_and_zero(tmp_path):
+    folds = read_folds(fold_file(tmp_path, "image_id,fold\na,-1\nb,0\nc,0\nd,-1\n"), IDS)
+    assert fold_numbers(folds) == [0]
+    split = Split(fold=0, folds=folds)
+    assert split.held_out(IDS).tolist() == [True, False, True, False] and split.training_count == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("image_id,fold\na,-1\nb,-1\nc,-1\nd,-1\n", "leaves no photo to validate on"),
+        ("image_id,fold\na,-1\nb,1\nc,1\nd,-1\n", "leaves no validation photos in fold 0"),
+        ("image_id,fold\na,-1\nb,-1.5\nc,0\nd,0\n", "line 3: fold '-1.5'"),
+    ],
+)
+def test_a_fold_file_with_nothing_to_validate_on_is_refused(tmp_path, text, told):
+    with pytest.raises(FoldError) as caught:
+        read_folds(fold_file(tmp_path, text), IDS)
+    assert told in str(caught.value)
+
+
+FOLDS = pd.Series({"a": 0, "b": 1, "c": NEVER_HELD_OUT, "d": 1})
+
+
+@pytest.mark.parametrize(
+    ("fold", "held_out", "training"), [(0, ["a"], 3), (1, ["b", "d"], 2)], ids=["fold 0", "fold 1"]
+)
+def test_what_a_split_does_not_hold_out_it_learns_from(fold, held_out, training):
+    split = Split(fold=fold, folds=FOLDS)
+    names = pd.Series(["d", "c", "b", "a"])
+    assert sorted(names[split.held_out(names)]) == held_out
+    assert split.training_count == training
+
+
+def test_items_outside_of_the_folds_are_an_error_and_never_trained_on():
+    with pytest.raises(KeyError):
+        Split(fold=0, folds=FOLDS).held_out(pd.Series(["a", "x"]))
+
+
+def test_copies_in_one_fold_are_no_leak():
+    require_one_fold_per_content(FOLDS, {"a": "1", "b": "2", "c": "3", "d": "2"})
+    require_one_fold_per_content(FOLDS, {"a": "1", "b": "2", "c": "3", "d": "4", "of no item": "1"})
+
+
+def test_copies_in_different_folds_are_named_with_their_folds():
+    """Also one that is always trained on, and of which a copy is held out."""
+    with pytest.raises(FoldError) as caught:
+        require_one_fold_per_content(FOLDS, {"a": "1", "b": "2", "c": "1", "d": "2"})
+    assert str(caught.value).splitlines()[1:] == ["  a (fold 0) and c (fold -1)"]
+    assert "data.fold_csv" in str(caught.value)
+    with pytest.raises(FoldError) as caught:
+        require_one_fold_per_content(FOLDS, dict.fromkeys("abcd", "1"))
+    assert str(caught.value).splitlines()[1:] == ["  a (fold 0) and b (fold 1) and c (fold -1) and d (fold 1)"]

@@ -55,7 +55,7 @@ def test_epochs_without_validation_have_no_scores(recipe, workdir):
     assert scores.isna().all(axis=1).tolist() == [True, False, True, False]
     assert run.is_complete()
     lines = [line for line in run.log.read_text().splitlines() if "epoch 3/4" in line]
-    assert len(lines) == 1 and "val/" not in lines[0] and "train/loss" in lines[0]
+    assert len(lines) == 1 and "val/" not in lines[0]  # nor a best of stage 2, which was not scored yet
 
 
 SERVED = {

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from biomass_pl.data.splits import NEVER_HELD_OUT
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.lesion.data import LesionDataModule
 from biomass_pl.lesion.features import lesion_features
@@ -76,6 +77,31 @@ def test_given_folds_take_the_place_of_folds_by_patient_in_a_sample_too(lesion_r
     for size in (None, 20):
         module = lesion_module(lesion_root, fold_csv=path, sample_size=size)
         assert module.split.folds.to_dict() == ((lesion_folds + 1) % FOLDS)[module.names()].to_dict()
+
+
+def test_lesions_that_are_never_held_out_are_always_trained_on(lesion_root, lesion_folds, tmp_path):
+    given = lesion_folds.replace({2: NEVER_HELD_OUT})
+    path = given_folds(tmp_path / "folds.csv", given)
+    for fold in (0, 1):
+        module = lesion_module(lesion_root, fold, fold_csv=path)
+        module.check_split()
+        assert set(ids(module.train_dataloader())) == set(given.index[given != fold])
+        assert set(ids(module.val_dataloader())) == set(given.index[given == fold])
+
+
+@pytest.mark.parametrize("size", [None, 30])
+def test_copies_of_a_photo_are_known_by_their_content(tmp_path, size):
+    benign = TABLE["isic_id"][TABLE["target"] == 0].tolist()
+    plain = lesion_module(write_lesions(tmp_path / "data"), sample_size=size)
+    first, other = [name for name in plain.names() if name in benign][:2]
+    contents = plain.contents()
+    assert list(contents) == plain.names().tolist() and len(set(contents.values())) == len(contents)
+    copied = lesion_module(
+        write_lesions(tmp_path / "copies", contents={first: jpeg(99), other: jpeg(99)}), sample_size=size
+    )
+    same = copied.contents()
+    assert same[first] == same[other] != contents[first]
+    assert {name for name in contents if same[name] != contents[name]} == {first, other}
 
 
 def test_given_folds_that_split_a_patient_are_refused(lesion_root, lesion_folds, tmp_path):

@@ -55,6 +55,19 @@ def test_workers_change_nothing_in_any_epoch(lesion_root, lesion_folds, settings
         assert_equal_batches(*(batches(loader, epoch) for loader in loaders))
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("settings", [{}, {"positive_ratio": 0.25}, {"neg_pos_ratio": 2.0}], ids=str)
+def test_a_training_that_goes_on_gets_the_items_of_its_epoch(lesion_root, lesion_folds, settings, num_workers):
+    """In its first pass too, which nobody tells the epoch of."""
+    whole, module = (
+        lesion_module(lesion_root, folds=lesion_folds, num_workers=num_workers, **settings) for _ in range(2)
+    )
+    module.use(module.split, first_epoch=2)
+    undisturbed, loader = whole.train_dataloader(), module.train_dataloader()
+    assert_equal_batches(list(loader), batches(undisturbed, 2))
+    assert_equal_batches(batches(loader, 3), batches(undisturbed, 3))
+
+
 def test_items_depend_neither_on_the_others_nor_on_their_order(lesion_root, lesion_folds):
     first = tiles_by_id(lesion_module(lesion_root, folds=lesion_folds).train_dataloader(), 2)
     dataset = lesion_module(lesion_root, folds=lesion_folds, batch_size=1).train_dataloader().dataset
@@ -197,3 +210,19 @@ def test_resampled_negatives_reach_the_training(lesion_root, lesion_folds):
         assert len(names) == len(set(names)) == len(trained) + round(1.5 * len(trained)) and trained <= set(names)
         benign.append(set(names) - MALIGNANT)
     assert benign[0] != benign[1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_is_left_out_is_not_predicted_and_labels_stay_with_the_others(lesion_root, lesion_folds, num_workers):
+    module = lesion_module(lesion_root, folds=lesion_folds, num_workers=num_workers)
+    module.select("held_out", views=FLIPS)
+    names = list(dict.fromkeys(ids(batches(module.predict_dataloader()))))
+    gone = set(names[1:4])
+    module.leave_out(gone)
+    found = batches(module.predict_dataloader())
+    assert ids(found) == [name for name in names if name not in gone for _ in range(3)]
+    targets = TABLE.set_index("isic_id")["target"]
+    assert torch.cat([batch["target"] for batch in found]).tolist() == targets[ids(found)].tolist()
+    module.select("test")
+    module.leave_out({"b"})
+    assert ids(batches(module.predict_dataloader())) == ["d", "c", "a"]

@@ -10,7 +10,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from biomass_pl.errors import DataError
-from biomass_pl.lesion.photos import FolderPhotos, Hdf5Photos, PhotoFiles, check_store, open_photos
+from biomass_pl.lesion.photos import (
+    FolderPhotos,
+    Hdf5Photos,
+    PhotoFiles,
+    broken_in,
+    check_store,
+    contents_of,
+    open_photos,
+)
 
 NAMES = ["ISIC_1", "ISIC_2", "ISIC_3"]
 SIZES = {"ISIC_1": (16, 16), "ISIC_2": (40, 40), "ISIC_3": (33, 47)}
@@ -198,3 +206,25 @@ def test_many_photos_are_checked_and_long_lists_cut(tmp_path):
     contents = {f"ISIC_{n}": b"no picture" if n % 10 == 0 else JPEGS["ISIC_1"] for n in range(300)}
     message = problems(Hdf5Photos(pack(tmp_path / "train-image.hdf5", contents)), list(contents))
     assert "30 photo(s) cannot be used" in message and message.splitlines()[-1] == "  ... and 20 more"
+
+
+def test_what_is_broken_is_told_by_name_and_in_order(stored):
+    store = stored(JPEGS | {name: content for name, (content, _) in BROKEN.items()})
+    found = broken_in(store, ["nearly whole", *NAMES, "text"])
+    assert list(found) == ["nearly whole", "text"]
+    assert all(reason in found[name] for name, (_, reason) in BROKEN.items() if name in found)
+    assert broken_in(store, NAMES) == {}
+
+
+def test_the_content_of_a_photo_is_its_bytes_wherever_they_lie(stored, tmp_path):
+    contents = contents_of(stored({**JPEGS, "copy": JPEGS["ISIC_2"]}), [*NAMES, "copy"])
+    assert list(contents) == [*NAMES, "copy"] and contents["copy"] == contents["ISIC_2"]
+    assert len(set(contents.values())) == 3
+    folder = unpack(tmp_path / "elsewhere", JPEGS)
+    files = contents_of(PhotoFiles(), [str(folder / f"{name}.jpg") for name in NAMES])
+    assert list(files.values()) == [contents[name] for name in NAMES]
+
+
+def test_the_content_of_what_is_not_there_is_an_error_with_its_name(stored):
+    with pytest.raises(DataError, match="ISIC_9"):
+        contents_of(stored(JPEGS), ["ISIC_9"])

@@ -12,7 +12,7 @@ import torch
 
 from biomass_pl.data.augmentation import FLIPS
 from biomass_pl.data.photos import read_photo, split_views
-from biomass_pl.data.splits import Split
+from biomass_pl.data.splits import NEVER_HELD_OUT, Split, require_one_fold_per_content
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.data import PastureDataModule
@@ -419,3 +419,66 @@ def test_datasets_can_be_sent_to_workers_that_start_from_nothing(rendered, folds
         sent = pickle.loads(pickle.dumps(loader.dataset))
         for index in (0, 1, len(loader.dataset) - 1):
             assert torch.equal(sent[(index, 1)]["tiles"], loader.dataset[(index, 1)]["tiles"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_training_that_goes_on_gets_the_items_of_its_epoch(rendered, folds, num_workers):
+    """In its first pass too, which nobody tells the epoch of."""
+    whole = pasture(rendered, folds=folds, num_workers=num_workers, batch_size=7).train_dataloader()
+    module = pasture(rendered, folds=folds, num_workers=num_workers, batch_size=7)
+    module.use(module.split, first_epoch=2)
+    loader = module.train_dataloader()
+    assert_equal_batches(list(loader), batches(whole, 2))
+    assert_equal_batches(batches(loader, 3), batches(whole, 3))
+
+
+def test_photos_that_are_never_held_out_are_always_trained_on(rendered, tmp_path):
+    names = read_labels(rendered)["image_id"]
+    given = pd.Series([NEVER_HELD_OUT, 0, 1] * (len(names) // 3), index=names)
+    given.rename("fold").reset_index().to_csv(tmp_path / "given.csv", index=False)
+    for fold in (0, 1):
+        module = pasture(rendered, fold, fold_csv=tmp_path / "given.csv")
+        module.check_split()
+        assert set(ids(module.train_dataloader())) == set(given.index[given != fold])
+        assert set(ids(module.val_dataloader())) == set(given.index[given == fold])
+        assert len(module.training_targets()) == module.split.training_count == (given != fold).sum()
+
+
+def test_a_fold_whose_held_out_grams_are_all_equal_is_refused(data):
+    """Bare soil: nothing to explain, and so no score to choose a checkpoint by."""
+    module = pasture(data)
+    bare = module.split.folds.index[module.split.folds == 0]
+    rows = pd.read_csv(data / "train.csv", dtype=str)
+    rows.loc[rows["sample_id"].str.rpartition("__")[0].isin(bare), "target"] = "0.0"
+    rows.to_csv(data / "train.csv", index=False)
+    with pytest.raises(FoldError) as caught:
+        pasture(data, 0, module.split.folds).check_split()
+    assert f"Fold 0 holds out {len(bare)} photo(s) whose grams are all equal" in str(caught.value)
+    pasture(data, 1, module.split.folds).check_split()
+
+
+def test_a_copy_of_a_photo_is_known_by_its_content_under_any_name(data, folds):
+    module = pasture(data, folds=folds)
+    before = module.contents()
+    assert list(before) == module.names().tolist() and len(set(before.values())) == len(before)
+    require_one_fold_per_content(folds, before)
+    paths = read_labels(data).set_index("image_id")["image_path"]
+    first, other = folds.index[folds == 0][0], folds.index[folds == 1][0]
+    (data / paths[other]).write_bytes((data / paths[first]).read_bytes())
+    after = module.contents()
+    assert after[first] == after[other] == before[first]
+    with pytest.raises(FoldError, match=rf"{min(first, other)} \(fold .\) and {max(first, other)} \(fold .\)"):
+        require_one_fold_per_content(folds, after)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_is_left_out_is_not_predicted_in_any_view(rendered, folds, num_workers):
+    module = pasture(rendered, folds=folds, num_workers=num_workers)
+    module.select("held_out", views=FLIPS)
+    everything = list(dict.fromkeys(ids(module.predict_dataloader())))
+    module.leave_out({everything[1]})
+    kept = [everything[0], *everything[2:]]
+    assert ids(module.predict_dataloader()) == [name for name in kept for _ in range(3)]
+    assert set(module.wanted_views(training=False)) == set()  # the bank keeps no flips
+    module.select("held_out")
+    assert len(module.wanted_views(training=False)) == len(everything)

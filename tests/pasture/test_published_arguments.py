@@ -289,7 +289,8 @@ def test_the_folds_to_train_the_folder_and_the_table_are_options_of_fit(recipe, 
     """--train-folds, --output-dir, --base-path, --compute-oof."""
     assert (FitOptions().folds, FitOptions().name, FitOptions().oof) == (None, None, None)
     assert signature(PastureDataModule, "root") == Path("data")
-    arguments = ["--config", str(recipe), "--data.root", str(data), "--trainer.max_epochs", "3", "--folds", "1"]
+    short = ["--trainer.callbacks", "null", "--trainer.max_epochs", "1"]
+    arguments = ["--config", str(recipe), "--data.root", str(data), *short, "--folds", "1"]
     assert main(["fit", *arguments, "--name", "named"]) == 0
     run = find_run(workdir / "lightning_logs")
     assert run.path == workdir / "lightning_logs" / "named" / "version_0"
@@ -304,16 +305,16 @@ def test_the_evaluation_script_is_predict(trained, run, data, tmp_path, monkeypa
     assert (PredictOptions().run, PredictOptions().folds) == (None, None)
     assert (PredictOptions().tta, PredictOptions().steps) == (False, ())
     monkeypatch.chdir(tmp_path)
-    tables = {}
+    tables = {"all": pd.read_csv(run.oof_predictions).set_index("image_id").filter(like="_pred")}
     for name, arguments in {
         "plain": [],
         "root": ["--data.root", str(data), "--data.batch_size", "3", "--trainer.accelerator", "cpu"],
-        "fold": ["--folds", "2"],
         "tta": ["--tta"],
     }.items():
-        assert main(["predict", "--run", str(run.path), "--out", f"{name}.csv", *arguments]) == 0
+        assert main(["predict", "--run", str(run.path), "--folds", "2", "--out", f"{name}.csv", *arguments]) == 0
         tables[name] = pd.read_csv(f"{name}.csv").set_index("image_id").filter(like="_pred")
     assert not any(table.isna().any(axis=None) for table in tables.values())
     assert (tables["plain"] - tables["root"]).abs().max(axis=None) < 1e-3
-    assert 0 < len(tables["fold"]) < len(tables["plain"])
+    assert 0 < len(tables["plain"]) < len(tables["all"])
+    assert (tables["plain"] - tables["all"].loc[tables["plain"].index]).abs().max(axis=None) < 1e-3
     assert (tables["plain"] - tables["tta"]).abs().max(axis=None) > 1e-4

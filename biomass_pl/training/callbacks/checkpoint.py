@@ -19,6 +19,19 @@ _SAVING_SHARE = 20
 """Times the duration of saving that must have passed before `last.ckpt` is written again."""
 
 
+_DAMAGED = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,  # how torch reports an empty file
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""What reading a file that is no checkpoint can raise."""
+
+
 class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`: the epoch with the best monitored score.
 
@@ -104,7 +117,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint["state_dict"].keys(), checkpoint["loops"].keys()
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist. Finish the training: biomass fit --resume") from error
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.filename is not None:  # it may be whole, but not for us to read
+            raise
         raise RunError(
             f"{path} is no checkpoint of this package: it is damaged, or holds more than weights and plain values, "
             "which is never read. Train the fold again."

@@ -4,6 +4,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from biomass_pl.data.splits import Split
 from biomass_pl.errors import ConfigError
@@ -126,3 +127,22 @@ def test_a_freeze_of_no_epochs_is_refused(epochs):
 def test_a_freeze_as_long_as_the_training_is_refused(task, module, tmp_path):
     with pytest.raises(ConfigError, match="leaves no epoch"):
         fit(task, module, tmp_path, BackboneFreeze(epochs=2), epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "epochs", "refused"),
+    [("ddp", 1, True), ("ddp", "all", False), ("ddp_find_unused_parameters_true", 1, False)],
+)
+def test_processes_that_would_wait_for_a_backbone_to_learn_are_refused(strategy, epochs, refused, tmp_path):
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False, default_root_dir=tmp_path)
+    freeze = BackboneFreeze(epochs=epochs)
+    if refused:
+        with pytest.raises(ConfigError, match="ddp_find_unused_parameters_true"):
+            freeze.check(trainer)
+    else:
+        freeze.check(trainer)
+
+
+def test_a_task_without_a_backbone_has_nothing_to_freeze(tmp_path):
+    with pytest.raises(ConfigError, match=r"BoringModel has no backbone to freeze. Leave BackboneFreeze out"):
+        fit(BoringModel(), None, tmp_path, BackboneFreeze(epochs="all"), epochs=1)
