@@ -299,6 +299,7 @@ def _message(error: BiomassError | OSError) -> str | None:
         errno.EPERM: " Change its permissions, or choose another place.",
         errno.EROFS: " Choose another place.",
         errno.ENOTDIR: " A part of the path is a file. Choose another place.",
+        errno.EEXIST: " Choose another place.",
     }
     return f"{error.filename}: {error.strerror}.{advice.get(error.errno or 0, '')}"
 

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -23,20 +25,45 @@ PHOTOS = 24
 LESIONS = 120
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder for several tests, made by one of the processes that run them side by side.
+
+    Args:
+        factory: Knows where the folders of tests are.
+        name: Name of the folder.
+        make: Fills it.
+    """
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # in which every process has a folder of its own
+    folder, complete = base / name, base / f"{name}.complete"
+    with FileLock(base / f"{name}.lock"):
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            complete.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory) -> Path:
     """A data folder with 24 labelled and 4 test photos of 128 x 64 pixels. Not to be changed."""
-    root = tmp_path_factory.mktemp("rendered") / "data"
-    render_sample(out=root, photos=PHOTOS, test_photos=4, width=128, seed=3)
-    return root
+
+    def make(folder: Path) -> None:
+        render_sample(out=folder / "data", photos=PHOTOS, test_photos=4, width=128, seed=3)
+
+    return made_once(tmp_path_factory, "rendered", make) / "data"
 
 
 @pytest.fixture(scope="session")
 def lesions(tmp_path_factory) -> Path:
     """A data folder with 120 labelled skin lesions, 12 of them malignant, and 4 test photos. Not to be changed."""
-    root = tmp_path_factory.mktemp("lesions") / "data"
-    render_lesions(out=root, photos=LESIONS, test_photos=4, seed=3)
-    return root
+
+    def make(folder: Path) -> None:
+        render_lesions(out=folder / "data", photos=LESIONS, test_photos=4, seed=3)
+
+    return made_once(tmp_path_factory, "lesions", make) / "data"
 
 
 @pytest.fixture
@@ -119,15 +146,17 @@ def without_test_photos(lesions: Path, root: Path) -> Path:
 @pytest.fixture(scope="session")
 def recipe(rendered, tmp_path_factory) -> Path:
     """A two-stage recipe on the rendered photos."""
-    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
-    path.write_text(RECIPE.replace("ROOT", str(rendered)))
-    return path
+
+    def make(folder: Path) -> None:
+        (folder / "small.yaml").write_text(RECIPE.replace("ROOT", str(rendered)))
+
+    return made_once(tmp_path_factory, "recipe", make) / "small.yaml"
 
 
 @pytest.fixture(scope="session")
 def trained(recipe, tmp_path_factory) -> Path:
     """A working folder with one complete run of the recipe. Not to be changed."""
-    return done_in(tmp_path_factory.mktemp("trained"), ["fit", "--config", str(recipe)])
+    return made_once(tmp_path_factory, "trained", lambda folder: done_in(folder, ["fit", "--config", str(recipe)]))
 
 
 @pytest.fixture
@@ -159,32 +188,41 @@ data:
 @pytest.fixture(scope="session")
 def lesion_data(lesions, tmp_path_factory) -> Path:
     """The rendered lesions, whose submission has another order than the test table. Not to be changed."""
-    root = Path(shutil.copytree(lesions, tmp_path_factory.mktemp("lesion_data") / "data"))
-    header, *rows = (root / "sample_submission.csv").read_text().splitlines()
-    (root / "sample_submission.csv").write_text("\n".join([header, *reversed(rows)]) + "\n")
-    return root
+
+    def make(folder: Path) -> None:
+        path = Path(shutil.copytree(lesions, folder / "data")) / "sample_submission.csv"
+        header, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([header, *reversed(rows)]) + "\n")
+
+    return made_once(tmp_path_factory, "lesion_data", make) / "data"
 
 
 @pytest.fixture(scope="session")
 def lesion_recipe(lesion_data, tmp_path_factory) -> Path:
     """A recipe of two epochs on the rendered lesions."""
-    path = tmp_path_factory.mktemp("lesion_recipe") / "moles.yaml"
-    path.write_text(LESION_RECIPE.replace("ROOT", str(lesion_data)))
-    return path
+
+    def make(folder: Path) -> None:
+        (folder / "moles.yaml").write_text(LESION_RECIPE.replace("ROOT", str(lesion_data)))
+
+    return made_once(tmp_path_factory, "lesion_recipe", make) / "moles.yaml"
 
 
 @pytest.fixture(scope="session")
 def lesion_trained(lesion_recipe, tmp_path_factory) -> Path:
     """A working folder with one complete run on lesions, as `biomass fit` leaves it. Not to be changed."""
-    return done_in(tmp_path_factory.mktemp("lesion_trained"), ["fit", "--config", str(lesion_recipe)])
+    command = ["fit", "--config", str(lesion_recipe)]
+    return made_once(tmp_path_factory, "lesion_trained", lambda folder: done_in(folder, command))
 
 
 @pytest.fixture(scope="session")
 def lesion_predicted(lesion_trained, tmp_path_factory) -> Path:
     """The same, with what `biomass predict` makes of held-out and test photos. Not to be changed."""
-    folder = tmp_path_factory.mktemp("lesion_predicted")
-    shutil.copytree(lesion_trained, folder, dirs_exist_ok=True)
-    return done_in(folder, ["predict"], ["predict", "--split", "test"])
+
+    def make(folder: Path) -> None:
+        shutil.copytree(lesion_trained, folder, dirs_exist_ok=True)
+        done_in(folder, ["predict"], ["predict", "--split", "test"])
+
+    return made_once(tmp_path_factory, "lesion_predicted", make)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The `biomass` command: light commands, errors, exit codes."""
 
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -59,18 +61,6 @@ def test_the_help_of_a_command_fits_on_four_screens_and_names_the_settings(name,
     assert len(text.splitlines()) <= 150
     assert max(map(len, text.splitlines())) <= 80
     assert ("--model.optim.head_lr" in text) == (name == "fit")
-
-
-@pytest.mark.parametrize(
-    ("recipe", "shown", "hidden"),
-    [("lesion_quick", "positive_ratio", "cv_strategy"), ("two_stage", "cv_strategy", "positive_ratio")],
-)
-def test_the_help_shows_the_settings_of_the_recipes_data(recipe, shown, hidden, capsys):
-    config = Path(__file__).parents[1] / "configs" / f"{recipe}.yaml"
-    assert main(["fit", "--config", str(config), "--help"]) == 0
-    text = capsys.readouterr().out
-    assert f"--data.{shown}" in text and f"--data.{hidden}" not in text
-    assert "--model.backbone" in text and "--model.pretrained" in text and "--model.tile_size" not in text
 
 
 def test_stack_tells_its_options(capsys):
@@ -180,7 +170,70 @@ def test_debug_shows_the_traceback(monkeypatch, workdir):
         main(["predict"])
 
 
-def test_a_folder_that_cannot_be_written_is_named(workdir, capsys):
+def test_a_folder_that_cannot_be_made_is_named(workdir, capsys):
     Path("file").write_text("")
     assert main(["sample", "--out", "file/new", "--photos", "12", "--width", "64"]) == 2
-    assert "file" in capsys.readouterr().err
+    assert "work/file: File exists. Choose another place." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOENT, "new: No such file or directory."),
+        (errno.EISDIR, "new: Is a directory."),
+        (errno.EMFILE, "new: Too many open files."),
+        (errno.EACCES, "new: Permission denied. Change its permissions, or choose another place."),
+        (errno.EPERM, "new: Operation not permitted. Change its permissions, or choose another place."),
+        (errno.EROFS, "new: Read-only file system. Choose another place."),
+        (errno.ENOTDIR, "new: Not a directory. A part of the path is a file. Choose another place."),
+        (errno.ENOSPC, "The disk is full (new). Free some space; a training goes on with: biomass fit --resume"),
+    ],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "",
+)
+def test_advice_on_a_file_is_that_for_what_went_wrong(number, message, workdir, capsys, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise OSError(number, os.strerror(number), "new")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    assert main(["sample", "--out", "new", "--photos", "12", "--width", "64"]) == 2
+    assert capsys.readouterr().err == f"biomass: error: {message}\n"
+
+
+def test_an_error_of_no_file_is_no_message_to_the_user(workdir, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise OSError("the cable is out")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(OSError, match="the cable is out"):
+        main(["sample", "--out", "new", "--photos", "12", "--width", "64"])
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (SystemExit, 2)])
+def test_light_commands_that_are_stopped_speak_of_no_training(error, code, workdir, capsys, monkeypatch):
+    def stop(self, *args, **kwargs):
+        raise error("stopped")
+
+    monkeypatch.setattr(Path, "mkdir", stop)
+    assert main(["sample", "--out", "new", "--photos", "12", "--width", "64"]) == code
+    assert "fit" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainer:\n\tmax_epochs: 2\n", "mine.yaml, line 2: a tab stands where YAML needs spaces"),
+        ("trainer: {max_epochs: 2\n", "mine.yaml, line 2: this is not YAML"),
+        ("", "mine.yaml is empty"),
+        ("- trainer\n- model\n", "mine.yaml holds no sections"),
+        (None, "Recipe mine.yaml does not exist"),
+    ],
+    ids=["tab", "open bracket", "empty", "list", "missing"],
+)
+@pytest.mark.parametrize("command", ["fit", "bench"])
+def test_a_mistake_in_the_yaml_is_named_with_the_file_and_the_line(command, text, message, workdir, capsys):
+    if text is not None:
+        Path("mine.yaml").write_text(text)
+    for arguments in ([], ["--help"]):
+        assert main([command, "--config", "mine.yaml", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"biomass: error: {message}") and error.count("\n") == 1

@@ -172,15 +172,6 @@ def test_a_corrupt_record_is_named_with_advice(tmp_path, content, unfinished, na
     assert str(run.path) in str(caught.value)
 
 
-def test_light_modules_import_no_torch():
-    code = (
-        "import sys, biomass_pl, biomass_pl.runs, biomass_pl.cli, biomass_pl.pasture.report\n"
-        "print([name for name in ('torch', 'lightning', 'timm') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_a_run_without_its_record_is_not_found_yet(tmp_path):
     """As one looks whose process was killed while it was made."""
     (tmp_path / "two_stage" / "version_0").mkdir(parents=True)

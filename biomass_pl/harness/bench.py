@@ -31,7 +31,7 @@ from biomass_pl.training.image_task import ImageTask
 
 logger = logging.getLogger(__name__)
 
-_MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
+_MATRIX_SIDE = {"cuda": 8192, "cpu": 1024}
 """Side of the matrices that tell a device's rate; large enough for it to reach it."""
 
 
@@ -128,7 +128,7 @@ def bench(arguments: Sequence[str], *, steps: int, out: Path | None) -> None:
         "photos": len(assigned),
         "folds": folds,
         "stages": [{**asdict(stage), "step_ms": stage.step.total} for stage in stages],
-        "estimated_seconds": _estimate(stages, assigned, cli),
+        "estimated_seconds": estimated_seconds(stages, assigned, cli),
     }
     out = out or Path(LOGS) / recipe_name(arguments) / "bench.json"
     write_json(report, out)
@@ -169,21 +169,33 @@ def _measure(name: str, epochs: int, arguments: Sequence[str], steps: int, rate:
     cli.trainer.fit_loop.max_epochs = -(-(WARM_UP_STEPS + steps) // len(cli.datamodule.train_dataloader()))
     with passing_on_interrupts():
         cli.trainer.fit(cli.model, cli.datamodule)
-    times = cli.timer.times()
     memory = peak_gpu_memory() or peak_memory()
     flops = _flops_per_photo(cli, device)
-    batch_size = cli.datamodule.batch_size
-    computing = (times.total - times.load) / 1000
     return StageReport(
         name=name,
         epochs=epochs,
-        step=times,
-        train_photos_per_s=1000 * batch_size / times.total,
+        step=cli.timer.times(),
         forward_photos_per_s=statistics.median(cli.timer.validation),
         gflops_per_photo=flops / 1e9,
-        utilisation=flops * batch_size / computing / rate,
         peak_memory_gb=memory / 1e9,
+        **speeds(cli.timer.times(), flops=flops, batch_size=cli.datamodule.batch_size, rate=rate),
     )
+
+
+def speeds(step: StepTimes, *, flops: float, batch_size: int, rate: float) -> dict[str, float]:
+    """Photos per second of training, and the share of a device's rate that its computing reaches.
+
+    Args:
+        step: Times of a step.
+        flops: Floating point operations per photo.
+        batch_size: Photos of a step.
+        rate: Floating point operations per second that the device can do.
+    """
+    computing = (step.total - step.load) / 1000
+    return {
+        "train_photos_per_s": 1000 * batch_size / step.total,
+        "utilisation": flops * batch_size / computing / rate,
+    }
 
 
 def _flops_per_photo(cli: BenchCLI, device: torch.device) -> float:
@@ -209,8 +221,14 @@ def _epochs(cli: RunCLI) -> tuple[int, int]:
     return 0, epochs
 
 
-def _estimate(stages: Sequence[StageReport], assigned: pd.Series, cli: RunCLI) -> float:
-    """Seconds of all folds and epochs, without early stopping."""
+def estimated_seconds(stages: Sequence[StageReport], assigned: pd.Series, cli: RunCLI) -> float:
+    """Seconds of all folds and epochs, without early stopping.
+
+    Args:
+        stages: The stages as they were timed.
+        assigned: The fold in which each photo is held out.
+        cli: The recipe's objects, whose data are told a split.
+    """
     photos, folds = len(assigned), len(fold_numbers(assigned))
     held_out = int((assigned != NEVER_HELD_OUT).sum()) / folds
     data = cli.datamodule

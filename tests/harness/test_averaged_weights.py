@@ -10,8 +10,10 @@ import torch
 from biomass_pl.cli import main
 from biomass_pl.lesion.partial_auc import partial_auc
 from biomass_pl.runs import Run, find_run
-from tests.conftest import done_in
+from tests.conftest import done_in, made_once
 from tests.harness.interruptions import FailOnce
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 LOGS = Path("lightning_logs")
 AVERAGED = (
@@ -39,7 +41,8 @@ def averaged_fit(recipe: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def averaged(lesion_recipe, tmp_path_factory) -> Run:
     """A run with averaged weights. Not to be changed."""
-    return find_run(done_in(tmp_path_factory.mktemp("averaged"), averaged_fit(lesion_recipe)) / LOGS)
+    command = averaged_fit(lesion_recipe)
+    return find_run(made_once(tmp_path_factory, "averaged", lambda folder: done_in(folder, command)) / LOGS)
 
 
 def flat(state: dict[str, torch.Tensor], part: str) -> torch.Tensor:

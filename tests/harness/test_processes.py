@@ -1,8 +1,10 @@
 """Several processes: the same training, the same table, each row once; jobs that share a run folder."""
 
 import json
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,12 @@ import yaml
 from biomass_pl.cli import main
 from biomass_pl.pasture.tables import read_labels
 from biomass_pl.pasture.targets import TARGETS
-from biomass_pl.runs import find_run
+from biomass_pl.runs import Run, find_run
+from tests.conftest import done_in, made_once
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+LOGS = Path("lightning_logs")
 PREDICTED = [f"{target}_pred" for target in TARGETS]
 
 SAME_PARAMETERS = """
@@ -43,21 +49,33 @@ TOGETHER = [
 ]
 
 
-@pytest.fixture
-def even_recipe(recipe, workdir) -> Path:
-    """A callback that compares the processes' parameters; nothing that two processes do differently.
+FOLDS = ["--folds", "0", "1"]
 
-    No dropout, whose masks differ, and 16 training photos, which both share evenly in every step.
-    """
+
+def train_alone(recipe: Path, folder: Path) -> None:
     settings = yaml.safe_load(recipe.read_text())
     ids = read_labels(Path(settings["data"]["init_args"]["root"]))["image_id"]
-    pd.DataFrame({"image_id": ids, "fold": np.arange(24) % 3}).to_csv(workdir / "even.csv", index=False)
+    pd.DataFrame({"image_id": ids, "fold": np.arange(24) % 3}).to_csv(folder / "even.csv", index=False)
     settings["data"]["init_args"]["fold_csv"] = "even.csv"
     settings["model"]["init_args"]["dropout"] = 0.0
-    settings["trainer"]["callbacks"].append({"class_path": "same_parameters.SameParameters"})
-    (workdir / "same_parameters.py").write_text(SAME_PARAMETERS)
-    (workdir / "even.yaml").write_text(yaml.safe_dump(settings))
-    return workdir / "even.yaml"
+    settings["trainer"]["max_epochs"] = 2
+    callbacks = settings["trainer"]["callbacks"]
+    callbacks[0]["init_args"]["epochs"] = 1
+    (folder / "alone.yaml").write_text(yaml.safe_dump(settings))
+    callbacks.append({"class_path": "same_parameters.SameParameters"})
+    (folder / "even.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "same_parameters.py").write_text(SAME_PARAMETERS)
+    done_in(folder, ["fit", "--config", "alone.yaml", *FOLDS])
+
+
+@pytest.fixture(scope="module")
+def alone(recipe, tmp_path_factory) -> Path:
+    """A working folder with a run that one process trained, and the recipe for two. Not to be changed.
+
+    Nothing that two processes do differently: no dropout, whose masks differ, and 16 training photos, which both share
+    evenly in every step. The recipe for two has a callback more, which compares the processes' parameters.
+    """
+    return made_once(tmp_path_factory, "alone", partial(train_alone, recipe))
 
 
 def run_command(*command: str) -> None:
@@ -66,25 +84,19 @@ def run_command(*command: str) -> None:
 
 
 @pytest.mark.parametrize("launcher", [[], ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]])
-def test_two_processes_train_what_one_trains(launcher, even_recipe, workdir, monkeypatch):
-    monkeypatch.syspath_prepend(workdir)
-    fit = ["fit", "--config", str(even_recipe), "--folds", "0", "1"]
-    settings = yaml.safe_load(even_recipe.read_text())
-    settings["trainer"]["callbacks"].pop()
-    (workdir / "alone.yaml").write_text(yaml.safe_dump(settings))
-    assert main(["fit", "--config", "alone.yaml", "--folds", "0", "1"]) == 0
-    alone = find_run(workdir / "lightning_logs")
+def test_two_processes_train_what_one_trains(launcher, alone, workdir):
+    for name in ("even.yaml", "even.csv", "same_parameters.py"):
+        shutil.copy(alone / name, name)
+    fit = ["fit", "--config", "even.yaml", *FOLDS]
     run_command(*launcher, "biomass_pl", *fit, *TOGETHER, "--data.batch_size", "4")
-    together = find_run(workdir / "lightning_logs")
-    assert together.path.parent.name == "even" and together.is_complete()
+    runs = find_run(alone / LOGS), find_run(LOGS)
+    assert runs[1].path.parent.name == "even" and runs[1].is_complete()
     epochs = [json.loads(line) for line in Path("apart.jsonl").read_text().splitlines()]
-    assert epochs == [{"processes": 2, "apart": 0.0}] * 8  # four epochs, both stages, of two folds
-    tables = [pd.read_csv(run.oof_predictions) for run in (alone, together)]
+    assert epochs == [{"processes": 2, "apart": 0.0}] * 4  # an epoch of each stage of two folds
+    tables = [pd.read_csv(run.oof_predictions) for run in runs]
     assert tables[0]["image_id"].tolist() == tables[1]["image_id"].tolist()
     assert np.allclose(tables[0][PREDICTED], tables[1][PREDICTED], atol=1e-3)
-    scores = [
-        json.loads((run.path / "oof_metrics.json").read_text())["pooled"]["weighted_r2"] for run in (alone, together)
-    ]
+    scores = [json.loads((run.path / "oof_metrics.json").read_text())["pooled"]["weighted_r2"] for run in runs]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
@@ -96,20 +108,27 @@ def test_a_thawing_backbone_needs_a_strategy_that_looks_for_unused_parameters(re
 
 
 def test_jobs_for_single_folds_fill_one_run_folder(run, recipe, workdir, capsys):
-    shared = ["fit", "--config", str(recipe), "--run", "lightning_logs/shared/version_0"]
-    for fold in (2, 0):
-        assert main([*shared, "--folds", str(fold)]) == 0
-    assert "Not finished yet: fold 1" in capsys.readouterr().err
-    assert main(["predict"]) == 0
-    assert set(pd.read_csv("lightning_logs/shared/version_0/oof_predictions.csv")["fold"]) == {0, 2}
+    """A job for fold 1, a prediction, a job for fold 2 on another machine, refused ones; resuming does the rest."""
+    joined = Run(LOGS / "shared/version_0")
+    shared = ["fit", "--config", str(recipe), "--run", str(joined.path)]
     assert main([*shared, "--folds", "1"]) == 0
-    joined = find_run(workdir / "lightning_logs")
+    assert "Not finished yet: fold 0, 2" in capsys.readouterr().err
+    assert main(["predict"]) == 0
+    assert set(pd.read_csv(joined.oof_predictions)["fold"]) == {1}
+    machine = ["--data.num_workers", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    assert main([*shared, "--folds", "2", *machine]) == 0
+    assert yaml.safe_load(joined.config(2).read_text())["data"]["init_args"]["num_workers"] == 1
+    for other in (["--model.dropout", "0.5"], ["--seed_everything", "1"], ["--data.grid", "[1,2]"]):
+        capsys.readouterr()
+        assert main([*shared, "--folds", "0", *other]) == 2
+        error = capsys.readouterr().err
+        assert error.count("biomass: error:") == 1 and "Name a new folder" in error
+    # The same job again, on another machine: nothing is left to do in its fold, which keeps what it was trained with.
+    trained = joined.config(1).read_bytes(), joined.best_checkpoint(1).stat().st_mtime_ns
+    assert main([*shared, "--folds", "1", *machine]) == 0
+    assert (joined.config(1).read_bytes(), joined.best_checkpoint(1).stat().st_mtime_ns) == trained
+    # The first fold never began.
+    assert not joined.fold_dir(0).exists() and not joined.is_complete()
+    assert main(["fit", "--resume", str(joined.path)]) == 0
     assert joined.is_complete()
     assert joined.oof_predictions.read_bytes() == run.oof_predictions.read_bytes()
-    assert main([*shared, "--folds", "1", "--model.dropout", "0.5"]) == 2
-    assert "Name a new folder" in capsys.readouterr().err
-
-
-def test_resume_and_run_do_not_go_together(workdir, capsys):
-    assert main(["fit", "--resume", "--run", "x"]) == 2
-    assert "Leave --run out" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import yaml
 from biomass_pl.cli import main
 from biomass_pl.pasture.tables import read_labels
 from biomass_pl.runs import Run, find_run
-from tests.conftest import done_in
+from tests.conftest import done_in, made_once
 
 LOGS = Path("lightning_logs")
 TRUST = [
@@ -46,7 +46,7 @@ def assert_same_fold(run: Run, other: Run, fold: int = 0) -> None:
 def banked(recipe, tmp_path_factory) -> Run:
     """Fold 0 of the recipe with features kept of two views, without workers. Not to be changed."""
     command = ["fit", "--config", str(recipe), "--folds", "0", "--data.bank_views", "2"]
-    return find_run(done_in(tmp_path_factory.mktemp("banked"), command) / LOGS)
+    return find_run(made_once(tmp_path_factory, "banked", lambda folder: done_in(folder, command)) / LOGS)
 
 
 @pytest.mark.parametrize("workers", [0, 2], ids=lambda workers: f"{workers} workers")

@@ -16,7 +16,7 @@ from biomass_pl.lesion.report import LesionReport
 from biomass_pl.pasture.report import score_table
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.runs import Run, find_run
-from tests.conftest import done_in, in_workdir, without_test_photos
+from tests.conftest import done_in, in_workdir, made_once, without_test_photos
 
 pytest.importorskip("lightgbm")
 
@@ -40,20 +40,24 @@ PREDICTED = [f"{target}_pred" for target in TARGETS]
 @pytest.fixture(scope="module")
 def stacked(lesion_predicted, tmp_path_factory) -> Run:
     """The predicted run on lesions with all three stacks. Not to be changed."""
-    folder = tmp_path_factory.mktemp("stacked")
-    shutil.copytree(lesion_predicted, folder, dirs_exist_ok=True)
-    done_in(folder, *(["stack", "--seeds", "1", *arguments] for arguments in COMMANDS.values()))
-    return find_run(folder / "lightning_logs")
+
+    def make(folder: Path) -> None:
+        shutil.copytree(lesion_predicted, folder, dirs_exist_ok=True)
+        done_in(folder, *(["stack", "--seeds", "1", *arguments] for arguments in COMMANDS.values()))
+
+    return find_run(made_once(tmp_path_factory, "stacked", make) / "lightning_logs")
 
 
 @pytest.fixture(scope="module")
 def pasture(trained, tmp_path_factory) -> Run:
     """The run on a pasture, predicted and stacked on embeddings. Not to be changed."""
-    folder = tmp_path_factory.mktemp("pasture")
-    shutil.copytree(trained, folder, dirs_exist_ok=True)
     stacking = ["stack", "--seeds", "1", "--features", "embeddings", "--pca", "4"]
-    done_in(folder, ["predict"], ["predict", "--split", "test"], stacking)
-    return find_run(folder / "lightning_logs")
+
+    def make(folder: Path) -> None:
+        shutil.copytree(trained, folder, dirs_exist_ok=True)
+        done_in(folder, ["predict"], ["predict", "--split", "test"], stacking)
+
+    return find_run(made_once(tmp_path_factory, "pasture", make) / "lightning_logs")
 
 
 # Skin lesions

@@ -1,0 +1,71 @@
+"""What the systems tell of themselves is so, and a recipe loads no system but its own."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from biomass_pl.systems import all_systems, class_name, resolved, system_of
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SYSTEMS = pytest.mark.parametrize("system", all_systems(), ids=lambda system: system.name)
+
+HELP = """
+import contextlib, importlib, io, json, sys
+
+found = {}
+for recipe in sys.argv[1:]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "biomass_pl"]:
+        del sys.modules[name]  # as in a new process, but for torch and the like
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        code = importlib.import_module("biomass_pl.cli").main(["fit", "--config", recipe, "--help"])
+    loaded = [name for name in sys.modules if name.endswith((".pasture.data", ".lesion.data"))]
+    found[recipe.rpartition("/")[2]] = {"code": code, "text": text.getvalue(), "loaded": loaded}
+print(json.dumps(found))
+"""
+
+
+@SYSTEMS
+def test_every_reference_leads_to_a_class_or_function_that_takes_what_is_told(system):
+    for reference in (*system.data_modules, *system.tasks):
+        found = resolved(reference)
+        assert inspect.isclass(found) and found.__name__ == class_name(reference)
+        assert found.__module__.startswith(f"biomass_pl.{system.name}.")
+    parameters = inspect.signature(resolved(system.sample.render)).parameters
+    assert {"out", "seed", *(option.name for option in system.sample.options)} <= parameters.keys()
+    assert all(callable(resolved(step.apply)) for step in system.prediction_steps)
+
+
+def test_a_class_belongs_to_one_system_by_its_short_or_its_full_name():
+    names = [name for system in all_systems() for name in system.class_names()]
+    assert len(names) == len(set(names))
+    for system in all_systems():
+        for reference in (*system.data_modules, *system.tasks):
+            assert system_of(reference) is system and system_of(class_name(reference)) is system
+    assert system_of("mine.MyData") is None and system_of("") is None
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict:
+    """What the help on a recipe of each system says and loads."""
+    recipes = [str(CONFIGS / f"{name}.yaml") for name in ("lesion_quick", "two_stage")]
+    done = subprocess.run([sys.executable, "-c", HELP, *recipes], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "loaded", "shown", "hidden"),
+    [
+        ("lesion_quick", "biomass_pl.lesion.data", "positive_ratio", "cv_strategy"),
+        ("two_stage", "biomass_pl.pasture.data", "cv_strategy", "positive_ratio"),
+    ],
+)
+def test_the_help_on_a_recipe_shows_its_settings_and_loads_its_own_system_only(recipe, loaded, shown, hidden, helps):
+    found = helps[f"{recipe}.yaml"]
+    assert found["code"] == 0 and found["loaded"] == [loaded]
+    text = found["text"]
+    assert f"--data.{shown}" in text and f"--data.{hidden}" not in text
+    assert "--model.backbone" in text and "--model.pretrained" in text and "--model.tile_size" not in text
