@@ -24,6 +24,13 @@ from biomass_pl.runs import Run, find_run
 PHOTOS = 24
 LESIONS = 120
 
+SLOWEST = ("test_the_commands_run_one_after_another", "test_two_processes_train_what_one_trains")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs the slowest tests first: at the end, one process would only wait for the other."""
+    items.sort(key=lambda item: not item.name.startswith(SLOWEST))
+
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder for several tests, made by one of the processes that run them side by side.
