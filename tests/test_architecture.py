@@ -51,7 +51,6 @@ TESTED_BY = {
     "__main__.py": "harness/test_fit.py",  # as the program that is killed
     "commands.py": "data/test_bank.py",
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
-    "data/augmentation.py": "pasture/test_transforms.py",
     "data/stored_features.py": "data/test_bank.py",
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
@@ -71,7 +70,6 @@ TESTED_BY = {
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",
-    "training/callbacks/progress.py": "harness/test_another_system.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
 }
 """Modules without a test file of their own name, which others test as they use them."""

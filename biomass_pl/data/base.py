@@ -93,7 +93,7 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.features: StoredFeatures | None = None
 
     def prepare(self) -> None:
-        """Makes what the settings of a new run ask to be made, such as a rendered sample."""
+        """Begins a new run: makes what its settings ask to be made, and warns once of what is odd in the data."""
 
     @abc.abstractmethod
     def items(self) -> pd.DataFrame:

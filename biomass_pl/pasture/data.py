@@ -146,10 +146,11 @@ class PastureDataModule(FoldDataModule):
         return read_labels(self.root)
 
     def prepare(self) -> None:
-        """Renders a sample where it is asked for and `root` does not exist."""
+        """Renders a sample where it is asked for and `root` does not exist; warns of what is odd in the label table."""
         if self.render_sample and not self.root.exists():
             logger.warning("%s does not exist: rendering a sample of %d photos", self.root, self.render_sample)
             render_sample(out=self.root, photos=self.render_sample, width=_RENDERED_WIDTH)
+        warn_about_labels(self._labels)
 
     def items(self) -> pd.DataFrame:
         """The label table: `image_id`, metadata, five targets in grams."""
@@ -170,7 +171,6 @@ class PastureDataModule(FoldDataModule):
         """
         self._check_mixing()
         check_photos(self.root / path for path in self._labels["image_path"])
-        warn_about_labels(self._labels)
 
     def contents(self) -> Mapping[str, str]:
         """Hashes of the files of all labelled photos."""

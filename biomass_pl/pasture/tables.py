@@ -90,7 +90,8 @@ def warn_about_labels(table: pd.DataFrame) -> None:
         broken = table["image_id"][np.abs(gap) > _ROUNDING_GRAMS].tolist()
         if broken:
             named = ", ".join(broken[:5]) + (", ..." if len(broken) > 5 else "")
-            logger.warning("%s is broken by more than rounding for %d photo(s): %s", identity, len(broken), named)
+            most = np.abs(gap).max()
+            logger.warning("%s is broken for %d photo(s), by up to %.3g g: %s", identity, len(broken), most, named)
     codes = class_codes(table)
     for name, column in {"state": "State", "month": "Sampling_Date", "species": "Species"}.items():
         unknown = table[codes[name] == UNKNOWN]

@@ -5,12 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
 from biomass_pl.cli import main
+from biomass_pl.harness.memory import peak_memory
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.pasture.report import score_table
 from biomass_pl.pasture.tables import read_labels
@@ -84,6 +86,16 @@ def test_the_saved_configuration_trains_the_same_again(run, workdir):
     again = find_run(LOGS)
     assert again.path.parent.name == "again"
     assert again.oof_csv(1).read_bytes() == run.oof_csv(1).read_bytes()
+
+
+def test_the_memory_of_a_fold_is_not_that_of_what_came_before(recipe, workdir):
+    large = np.ones(600_000_000, dtype=np.uint8)
+    before = peak_memory()
+    del large
+    settings = ["--folds", "0", "--oof", "false", "--trainer.max_epochs", "3", "--trainer.limit_train_batches", "1"]
+    assert main(["fit", "--config", str(recipe), *settings]) == 0
+    outcome = json.loads((find_run(LOGS).fold_dir(0) / "fold.json").read_text())
+    assert 1e8 < outcome["peak_memory_bytes"] < before - 2e8
 
 
 def test_the_command_line_wins_over_the_recipe_and_links_arrive(recipe, workdir):

@@ -288,13 +288,15 @@ def test_a_photo_that_is_lost_during_training_is_an_error_and_no_black_picture(d
         list(loader)
 
 
-def test_the_check_warns_of_odd_labels_and_accepts_good_photos(data, caplog):
+def test_a_new_run_warns_of_odd_labels_once_and_the_check_accepts_good_photos(data, caplog):
     path = data / "train.csv"
     rows = pd.read_csv(path, dtype=str)
     rows.loc[rows["State"] == "Tas", "State"] = "Atlantis"
     rows.to_csv(path, index=False)
+    module = pasture(data)
     with caplog.at_level(logging.WARNING):
-        pasture(data).check()
+        module.prepare()
+        module.check()
     assert [record.message.split(" (")[-1] for record in caplog.records] == [
         "Atlantis); it is class -1 and teaches nothing"
     ]
@@ -405,9 +407,8 @@ def test_a_folder_that_is_there_is_never_rendered_over(data, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     (tmp_path / "empty").mkdir()
     module = PastureDataModule(root=tmp_path / "empty", render_sample=10)
-    module.prepare()
     with pytest.raises(DataError, match=r"train.csv does not exist"):
-        module.items()
+        module.prepare()
     assert list((tmp_path / "empty").iterdir()) == []
 
 

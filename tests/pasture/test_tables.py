@@ -277,14 +277,14 @@ def test_identities_broken_by_more_than_rounding_are_counted_and_named(root, cap
         photo_rows("both", (10, 4, 2, 11, 16)),
     )
     assert messages == [
-        "GDM = Green + Clover is broken by more than rounding for 2 photo(s): both, gdm",
-        "Total = GDM + Dead is broken by more than rounding for 2 photo(s): both, total",
+        "GDM = Green + Clover is broken for 2 photo(s), by up to 1 g: both, gdm",
+        "Total = GDM + Dead is broken for 2 photo(s), by up to 1 g: both, total",
     ]
 
 
 def test_only_the_first_five_broken_photos_are_named_but_all_are_counted(root, caplog):
     messages = warnings_for(root, caplog, *(photo_rows(f"p{n}", (10, 4, 2, 12, 20)) for n in range(7)))
-    assert messages == ["Total = GDM + Dead is broken by more than rounding for 7 photo(s): p0, p1, p2, p3, p4, ..."]
+    assert messages == ["Total = GDM + Dead is broken for 7 photo(s), by up to 4 g: p0, p1, p2, p3, p4, ..."]
 
 
 def test_an_unknown_state_species_or_month_is_a_warning_and_class_minus_one(root, caplog):
