@@ -51,7 +51,6 @@ TESTED_BY = {
     "__main__.py": "harness/test_fit.py",  # as the program that is killed
     "commands.py": "data/test_bank.py",
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
-    "data/stored_features.py": "data/test_bank.py",
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
     "evaluation/report.py": "lesion/test_report.py",

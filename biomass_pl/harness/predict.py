@@ -234,7 +234,7 @@ class _Command:
         """Refuses items that cannot be read, or warns of those that are left out."""
         if not broken:
             return
-        problems = [f"{name}: {reason}" for name, reason in broken.items()]
+        problems = [reason if name in reason else f"{name}: {reason}" for name, reason in broken.items()]
         if not self.options.skip_broken:
             remedy = "replace them, or leave them out with --skip_broken" if self.options.images else "replace them"
             raise DataError(f"{len(broken)} photo(s) cannot be used; {remedy}:\n{listed(problems, 50)}")
