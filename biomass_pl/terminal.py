@@ -55,7 +55,7 @@ def logging_to(path: Path) -> Iterator[None]:
         _open_logs.append(log)
         try:
             yield
-        except BiomassError as error:
+        except (BiomassError, OSError) as error:
             log.write(f"error: {error}\n")
             raise
         finally:

@@ -54,7 +54,7 @@ def user_folder(rendered, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys):
+def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys, quick_pictures):
     monkeypatch.chdir(user_folder)
     for command in COMMANDS:
         name, *arguments = shlex.split(command)[1:]

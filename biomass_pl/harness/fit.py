@@ -259,10 +259,15 @@ def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
     run = made_once(cli.trainer, lambda: run)
     require_data(run, cli.datamodule)
     folds = read_folds(run.folds_csv, cli.datamodule.names())
+    compared = ["labels", "folds"]
+    if any(argument.startswith("--data.root") for argument in arguments):
+        cli.datamodule.check()  # names what is broken, before other photos are only told to be others
+        compared.append("contents")
     now, then = fingerprint(cli.datamodule, folds), run.record()["data"]
-    if any(now[name] != then.get(name) for name in ("labels", "folds")):
+    if any(now.get(name) != then[name] for name in compared if name in then):
         raise RunError(
-            f"The label table or the folds changed since {run.path} began. Restore them, or start a new run."
+            f"The label table, the folds or the photos changed since {run.path} began. "
+            "Restore them, or start a new run."
         )
     _require_bank_among_logs(run, cli, options.trust)
     return _session(run, run.asked_folds(), cli, overrides=tuple(arguments), trusted=frozenset(options.trust))

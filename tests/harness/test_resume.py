@@ -169,6 +169,13 @@ def test_a_run_whose_data_moved_trains_on_with_them_and_keeps_finished_folds(
     assert unfinished.oof_predictions.read_bytes() == run.oof_predictions.read_bytes()
 
 
+def test_other_photos_under_the_same_labels_are_refused(unfinished, data, workdir, capsys):
+    first, second, *_ = sorted((data / "train").iterdir())
+    first.write_bytes(second.read_bytes())
+    assert main(["fit", "--resume", "--data.root", str(data)]) == 2
+    assert "the photos changed since" in capsys.readouterr().err
+
+
 def test_changed_labels_are_refused(unfinished, data, workdir, capsys):
     table = pd.read_csv(data / "train.csv", dtype=str)
     table.loc[0, "target"] = "999.0"
