@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers.patch_embed import PatchEmbed
 from timm.layers.weight_init import trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -142,12 +143,7 @@ class HierarchicalViT(nn.Module):
         sides = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
         grid = self._grid(sides)
         self.patch_embed = PatchEmbed(
-            img_size=sides,
-            patch_size=patch_size,
-            in_chans=in_chans,
-            embed_dim=embed_dim,
-            norm_layer=nn.LayerNorm,
-            strict_img_size=False,
+            sides, patch_size, in_chans, embed_dim, norm_layer=nn.LayerNorm, strict_img_size=False
         )
         # With the grid in its shape, a table of positions is never guessed to be square.
         self.pos_embed = nn.Parameter(torch.empty(1, *grid, embed_dim))
@@ -196,10 +192,7 @@ class HierarchicalViT(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Class scores of tokens (B, N, D), or what the classifier would take."""
         features: Tensor = self.head_drop(self.fc_norm(x.mean(dim=1)))
-        if pre_logits:
-            return features
-        scores: Tensor = self.head(features)
-        return scores
+        return features if pre_logits else self.head(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores (B, num_classes) of images (B, channels, H, W); without classifier, features (B, D)."""
@@ -224,13 +217,10 @@ class HierarchicalViT(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that put parameters in layers, for timm: stem, blocks or (coarse) stages; the norms are last."""
-        if coarse:
-            return {"stem": r"^patch_embed|^pos_embed", "blocks": r"^stages\.(\d+)"}
+        # A merging belongs to the last block before it.
         merging = [(rf"^stages\.({stage})\.downsample", (depth - 1,)) for stage, depth in enumerate(self.depths)]
-        return {
-            "stem": r"^patch_embed|^pos_embed",
-            "blocks": [(r"^stages\.(\d+)\.blocks\.(\d+)", None), *merging],
-        }
+        blocks = r"^stages\.(\d+)" if coarse else [(r"^stages\.(\d+)\.blocks\.(\d+)", None), *merging]
+        return {"stem": r"^patch_embed|^pos_embed", "blocks": blocks}
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that weight decay should leave alone, besides norms and biases."""
@@ -243,11 +233,7 @@ class HierarchicalViT(nn.Module):
 
 
 def _make_stages(
-    block: Callable[..., nn.Module],
-    width: int,
-    depths: Sequence[int],
-    num_heads: Sequence[int],
-    drop_path_rate: float,
+    block: Callable[..., nn.Module], width: int, depths: Sequence[int], num_heads: Sequence[int], drop_path_rate: float
 ) -> list[Stage]:
     rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
     stages = []
@@ -269,55 +255,49 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _config(side: int) -> dict[str, Any]:
-    return {
-        "input_size": (3, side, side),
-        "fixed_input_size": True,
-        "crop_pct": 1.0,
-        "first_conv": "patch_embed.proj",
-        "classifier": "head",
-    }
-
-
 default_cfgs = generate_default_cfgs(
     {
-        "hvit_tiny": _config(256),
-        "hvit_small": _config(256),
-        "hvit_base": _config(256),
-        "hvit_xl": _config(448),
+        name: {
+            "input_size": (3, side, side),
+            "fixed_input_size": True,
+            "crop_pct": 1.0,
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        }
+        for name, side in {"hvit_tiny": 256, "hvit_small": 256, "hvit_base": 256, "hvit_xl": 448}.items()
     }
 )
-"""Read by timm: no weights are published under these names; images are normalised with ImageNet's statistics."""
+"""Read by timm; without addresses of weights, because none are published for download."""
 
 
-def _create(variant: str, pretrained: bool, arguments: dict[str, Any], **defaults: Any) -> HierarchicalViT:
-    network: HierarchicalViT = build_model_with_cfg(HierarchicalViT, variant, pretrained, **{**defaults, **arguments})
+def _create(name: str, pretrained: bool, given: dict[str, Any], **sizes: Any) -> HierarchicalViT:
+    network: HierarchicalViT = build_model_with_cfg(HierarchicalViT, name, pretrained, **{**sizes, **given})
     return network
 
 
 @register_model
 def hvit_tiny(pretrained: bool = False, **kwargs: Any) -> HierarchicalViT:
     """HViT of 11 million parameters."""
-    sizes = {"embed_dim": 64, "depths": (2, 2, 4, 2), "num_heads": (2, 4, 8, 16)}
-    return _create("hvit_tiny", pretrained, kwargs, **sizes)
+    return _create("hvit_tiny", pretrained, kwargs, embed_dim=64, depths=(2, 2, 4, 2), num_heads=(2, 4, 8, 16))
 
 
 @register_model
 def hvit_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalViT:
     """HViT of 28 million parameters, the published default."""
-    sizes = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
-    return _create("hvit_small", pretrained, kwargs, **sizes)
+    return _create("hvit_small", pretrained, kwargs, embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24))
 
 
 @register_model
 def hvit_base(pretrained: bool = False, **kwargs: Any) -> HierarchicalViT:
     """HViT of 87 million parameters."""
-    sizes = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
-    return _create("hvit_base", pretrained, kwargs, **sizes)
+    return _create("hvit_base", pretrained, kwargs, embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32))
 
 
 @register_model
 def hvit_xl(pretrained: bool = False, **kwargs: Any) -> HierarchicalViT:
     """HViT of 274 million parameters, for images of 448 px in patches of 14."""
-    sizes = {"patch_size": 14, "embed_dim": 192, "depths": (3, 6, 24, 3), "num_heads": (6, 12, 24, 48)}
-    return _create("hvit_xl", pretrained, kwargs, **sizes)
+    return _create(
+        "hvit_xl", pretrained, kwargs, patch_size=14, embed_dim=192, depths=(3, 6, 24, 3), num_heads=(6, 12, 24, 48)
+    )
