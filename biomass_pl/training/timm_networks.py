@@ -13,10 +13,13 @@ import timm
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from biomass_pl.errors import ConfigError, WeightsError
+from biomass_pl.errors import BiomassError, ConfigError, WeightsError
 from biomass_pl.training.hvit import ImageSizeError  # the import also makes these networks known to timm
 
 logger = logging.getLogger(__name__)
+
+_FAILURES = (TypeError, AttributeError, ValueError, AssertionError, ArithmeticError, LookupError, OSError, RuntimeError)
+"""What timm and torch raise where a network cannot be made as asked, or its weights cannot be fetched."""
 
 _NOT_OPTIONS = frozenset(
     {
@@ -46,37 +49,20 @@ def create_network(name: str, tile_size: int, *, pretrained: bool, args: Mapping
         hint = f"Did you mean {', '.join(similar)}?" if similar else "timm.list_models() lists all."
         raise ConfigError(f"timm has no network '{name}' (model.backbone). {hint}")
     _check_options(args)
-    # Networks with a fixed input size, such as ViTs, are built for the tiles; the others take any size.
-    sized: dict[str, Any] = {"img_size": tile_size} if has_fixed_size(name) else {}
     if pretrained:
         logger.info("Loading the pretrained weights of '%s'; the first time they are fetched", name)
     try:
         with _quiet_hub():
-            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized, **args)
-    except ImageSizeError as error:
-        below, above = error.fitting[0]
-        raise ConfigError(
-            f"'{name}' takes tiles whose side is a multiple of {above - below} px, not {tile_size} px: "
-            f"set data.tile_size (data.image_size) to {below} or {above}."
-        ) from error
-    except (TypeError, AttributeError) as error:
-        if not args:
-            raise
-        raise _option_error(name, args, sized, error) from error
-    except (ValueError, AssertionError, ArithmeticError, IndexError) as error:
-        raise ConfigError(size_message(name, tile_size, error, args)) from error
-    except (OSError, RuntimeError, KeyError) as error:
-        if not pretrained:
-            raise ConfigError(size_message(name, tile_size, error, args)) from error
-        raise WeightsError(
-            f"The pretrained weights of '{name}' cannot be had ({first_line(error)}). "
-            "Set model.pretrained: false, or give a local file as model.backbone_weights."
-        ) from error
+            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **_size(name, tile_size), **args)
+    except _FAILURES as error:
+        if not args and isinstance(error, TypeError | AttributeError):
+            raise  # nothing that a user said
+        raise _refusal(name, tile_size, pretrained, args, error) from error
     if not isinstance(network, nn.Module):
         msg = f"timm gave a {type(network)} for '{name}'"
         raise TypeError(msg)
-    _check_heard(network, name, args, sized)
-    if sized:
+    _check_heard(network, name, tile_size, args)
+    if has_fixed_size(name):
         _check_patches(network, name, tile_size)
     return network
 
@@ -98,11 +84,16 @@ def has_fixed_size(name: str) -> bool:
     return config is not None and bool(config.fixed_input_size)
 
 
+def _size(name: str, tile_size: int) -> dict[str, Any]:
+    """Networks with a fixed input size, such as ViTs, are built for the tiles; the others take any size."""
+    return {"img_size": tile_size} if has_fixed_size(name) else {}
+
+
 def size_message(name: str, tile_size: int, error: BaseException, args: Mapping[str, Any]) -> str:
     """Why a network could not be made for tiles, or failed on one."""
     if args:
         return (
-            f"'{name}' cannot take tiles of {tile_size} px with model.backbone_args {_text(args)} "
+            f"'{name}' cannot take tiles of {tile_size} px with model.backbone_args {json.dumps(args, default=str)} "
             f"({first_line(error)}). Correct these options or data.tile_size (data.image_size)."
         )
     return (
@@ -114,21 +105,6 @@ def size_message(name: str, tile_size: int, error: BaseException, args: Mapping[
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _text(args: Mapping[str, Any]) -> str:
-    return json.dumps(dict(args), default=str)
-
-
-def _check_patches(network: nn.Module, name: str, tile_size: int) -> None:
-    """Refuses tiles that a network would take but not see whole."""
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if patch is not None and tile_size % patch[0]:
-        fitting = max(1, tile_size // patch[0]) * patch[0]
-        raise ConfigError(
-            f"'{name}' cuts its input into patches of {patch[0]} px, which do not fill tiles of {tile_size} px. "
-            f"Set data.tile_size (data.image_size) to {fitting} or {fitting + patch[0]}."
-        )
 
 
 def _check_options(args: Mapping[str, Any]) -> None:
@@ -144,23 +120,13 @@ def _check_options(args: Mapping[str, Any]) -> None:
             raise ConfigError(f"model.backbone_args.{key} is {value!r}; give a rate of at least 0 and below 1.")
 
 
-def _option_error(name: str, args: Mapping[str, Any], sized: dict[str, Any], error: Exception) -> ConfigError:
-    """What is wrong with the options of a network that could not be made."""
-    for key in args:
-        if "unexpected keyword" in str(error) and re.search(rf"\b{re.escape(key)}\b", str(error)):
-            return _unknown_option(timm.create_model(name, num_classes=0, **sized), name, key)
-    return ConfigError(
-        f"'{name}' cannot be made with model.backbone_args {_text(args)} ({first_line(error)}). Correct these options."
-    )
-
-
-def _check_heard(network: nn.Module, name: str, args: Mapping[str, Any], sized: dict[str, Any]) -> None:
+def _check_heard(network: nn.Module, name: str, tile_size: int, args: Mapping[str, Any]) -> None:
     """Refuses options that a network takes and ignores; some of older releases of timm take any."""
     unnamed = set(args) - _named_options(network)
     if not unnamed:
         return
     try:
-        timm.create_model(name, num_classes=0, **sized, no_such_option=True)
+        timm.create_model(name, num_classes=0, **_size(name, tile_size), no_such_option=True)
     except TypeError:
         return
     raise _unknown_option(network, name, min(unnamed))
