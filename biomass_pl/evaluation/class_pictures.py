@@ -1,4 +1,4 @@
-"""Pictures of predicted classes: what is taken for what, how sure, the worst mistakes, features, attention. No torch."""
+"""Pictures of predicted classes: confusion, reliability, the worst mistakes, features, attention. No torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
