@@ -20,13 +20,16 @@ _MOST_CELLS_WITH_NUMBERS = 40
 _CELL = 0.55
 """Inches of a cell of the confusion matrix, in which two lines of numbers are readable."""
 
-_MATRIX = (4.0, 20.0)
+_MATRIX = (5.0, 20.0)
 """Smallest and largest side of the confusion matrix in inches."""
 
 _SHEET_COLUMNS = 5
 _MOST_MISTAKES = 20
 _THUMBNAIL = 256
 """Longest side of a thumbnail in pixels."""
+
+_TITLE = 64
+"""Characters of a line above two thumbnails."""
 
 _MOST_POINTS = 2000
 """t-SNE of more photos takes minutes."""
@@ -180,9 +183,10 @@ def attention_sheet(
         for panel in (plain, covered):
             panel.imshow(small)
         covered.imshow(
-            heat, cmap="jet", alpha=0.5, interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5)
+            heat, cmap="turbo", alpha=0.5, interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5)
         )
-        plain.set_title(_plain(title), fontsize=8, loc="left")
+        lines = [shortened(line, _TITLE) for line in title.splitlines()]
+        plain.set_title(_plain("\n".join(lines)), fontsize=8, loc="left")
     save_figure(figure, path)
 
 
@@ -266,6 +270,7 @@ def _sheet(count: int, *, columns: int = _SHEET_COLUMNS, title: str = "") -> tup
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.axis("off")
+        panel.set_anchor("N")
     if title:
         figure.suptitle(title)
     return figure, list(panels[:count])

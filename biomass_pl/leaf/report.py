@@ -54,7 +54,7 @@ _LONGEST_NAME = 30
 _NAME_COLUMNS = 33
 """Of a terminal of 80, beside six columns of numbers."""
 
-_RELIABILITY_SIDE = 6.0
+_RELIABILITY_SIDE = 5.0
 """Inches."""
 
 
@@ -138,8 +138,8 @@ class LeafReport(Report):
         grid = score_grid(
             title=title,
             caption=f"{pooled_caption(scores, 'f1_macro')}\n{pooled_caption(scores, 'accuracy')}\n"
-            "constant: every photo the most frequent class; ece: expected calibration error\n"
-            "scaled: by the temperature that fits the other folds",
+            "constant: every photo the most frequent class\n"
+            "ece: calibration error; scaled by the other folds' temperature",
             headings=["pooled", *(f"fold {fold}" for fold in folds)],
         )
         columns = [pooled, *folds.values()]
@@ -162,7 +162,9 @@ class LeafReport(Report):
         """Draws the confusion matrix beside the reliability of the probabilities, before and after scaling."""
         rows, _ = _read(table)
         side = matrix_size(len(rows.classes))
-        figure = Figure(figsize=(side + _RELIABILITY_SIDE + 3, max(side, _RELIABILITY_SIDE) + 2), layout="constrained")
+        figure = Figure(
+            figsize=(side + _RELIABILITY_SIDE + 3, max(side, _RELIABILITY_SIDE) + 2.5), layout="constrained"
+        )
         matrix, reliability = figure.subplots(1, 2, width_ratios=[side, _RELIABILITY_SIDE])
         known = rows.of(rows.finite)
         draw_confusion(matrix, confusion(known.truth, known.predicted, len(rows.classes)), rows.classes)
