@@ -197,12 +197,13 @@ def two_dimensions(vectors: np.ndarray) -> np.ndarray:
         vectors: Of one network: another's mean something else (photos, features).
 
     Returns:
-        (photos, 2), the same for the same vectors. With less than ten photos, the first two principal components.
+        (photos, 2), the same for the same vectors. With less than ten photos or two features,
+        the principal components.
     """
     if len(vectors) < 2 or np.ptp(vectors, axis=0).max() == 0:
         return np.zeros((len(vectors), 2))
     reduced = PCA(n_components=min(50, *vectors.shape), random_state=_SEED).fit_transform(vectors.astype(np.float64))
-    if len(vectors) < _FEWEST_FOR_TSNE:
+    if len(vectors) < _FEWEST_FOR_TSNE or reduced.shape[1] < 2:
         return np.pad(reduced, ((0, 0), (0, 1)))[:, :2]
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=_SEED).fit_transform(reduced))
