@@ -1,0 +1,1 @@
+"""Cotton leaves: which disease."""
