@@ -176,7 +176,7 @@ def _placement(
     matrix = slanted.T @ np.diag([1, squeeze]) @ slanted @ rotation
     turned = points @ matrix.T
     low, high = turned.min(axis=0), turned.max(axis=0)
-    length = float(rng.uniform(0.78, 1.05) * np.min(np.array([width, height]) / (high - low)))
+    length = float(rng.uniform(0.88, 1.12) * np.min(np.array([width, height]) / (high - low)))
     shift = np.array([width, height]) / 2 * (1 + rng.normal(0, 0.05, 2)) - length * (low + high) / 2
     return lambda place: place @ matrix.T * length + shift, length
 

@@ -12,8 +12,8 @@ from biomass_pl.leaf.sample.paint import colour_of, noise, ramp
 
 # Hue in degrees, saturation and value, least and most. What tells the classes apart is where a colour lies, as their
 # ranges overlap.
-YELLOW = ((38, 0.30, 0.62), (66, 0.75, 0.90))
-BRONZE = ((14, 0.35, 0.35), (44, 0.75, 0.75))
+YELLOW = ((38, 0.42, 0.68), (60, 0.78, 0.92))
+BRONZE = ((14, 0.45, 0.38), (38, 0.75, 0.70))
 RED = ((-25, 0.48, 0.35), (24, 0.78, 0.72))
 BROWN = ((8, 0.25, 0.10), (36, 0.60, 0.34))
 PALE = ((40, 0.10, 0.75), (78, 0.55, 0.95))
@@ -64,12 +64,12 @@ def _blight(blade: Blade, rng: np.random.Generator) -> Damage:
     """Many small spots with corners, crowded along veins, each in a paler halo."""
     spots = np.zeros(blade.cover.shape, np.uint8)
     weights = blade.cover * (1.15 - blade.between) * (blade.depth > 0.01)
-    places = rng.choice(weights.size, int(rng.integers(18, 70)), p=_shares(weights))
+    places = rng.choice(weights.size, int(rng.integers(25, 80)), p=_shares(weights))
     for place in places.tolist():
         down, across = divmod(place, blade.cover.shape[1])
         corners = int(rng.integers(4, 7))
         angles = ((rng.uniform(0, 0.8, corners) + np.arange(corners)) * 2 * np.pi / corners)
-        radii = blade.length * rng.uniform(0.010, 0.036) * rng.uniform(0.7, 1.2, corners)
+        radii = blade.length * rng.uniform(0.014, 0.045) * rng.uniform(0.7, 1.2, corners)
         outline = np.stack([across + radii * np.cos(angles), down + radii * np.sin(angles)], axis=1)
         points = np.rint(outline * 2**SUBPIXEL_BITS).astype(np.int32)
         cv2.fillPoly(spots, [points], int(rng.integers(150, 256)), cv2.LINE_AA, SUBPIXEL_BITS)
@@ -77,7 +77,7 @@ def _blight(blade: Blade, rng: np.random.Generator) -> Damage:
     halo = np.clip(2.2 * cv2.GaussianBlur(opacity, (0, 0), 0.018 * blade.length), 0, 1).astype(np.float32, copy=False)
     return Damage(
         layers=[
-            Layer(colour_of(YELLOW, rng), halo * np.float32(rng.uniform(0.25, 0.7))),
+            Layer(colour_of(YELLOW, rng), halo * np.float32(rng.uniform(0.4, 0.85))),
             Layer(colour_of(BROWN, rng), opacity * np.float32(rng.uniform(0.75, 1))),
         ]
     )
@@ -110,15 +110,15 @@ def _curl(blade: Blade, rng: np.random.Generator) -> Damage:
 def _hopper_burn(blade: Blade, rng: np.random.Generator) -> Damage:
     """A yellow, then bronze band all along the margin, with its rim dried up."""
     wander = noise(blade.cover.shape, 0.22 * blade.length, rng)
-    reach = np.float32(rng.uniform(0.07, 0.13)) * np.clip(1 + 0.45 * wander, 0.3, 2)
+    reach = np.float32(rng.uniform(0.09, 0.17)) * np.clip(1 + 0.45 * wander, 0.3, 2)
     yellow = ramp(blade.depth / reach, 1.15, 0.75) * blade.cover
     bronze = ramp(blade.depth / reach, 0.65, 0.35) * blade.cover
     dry = ramp(blade.depth / reach, 0.25, 0.15) * blade.cover
     return Damage(
         layers=[
-            Layer(colour_of(YELLOW, rng), yellow * np.float32(rng.uniform(0.6, 0.9))),
-            Layer(colour_of(BRONZE, rng), bronze * np.float32(rng.uniform(0.6, 0.95))),
-            Layer(colour_of(BROWN, rng), dry * np.float32(rng.uniform(0.4, 0.9))),
+            Layer(colour_of(YELLOW, rng), yellow * np.float32(rng.uniform(0.75, 0.95))),
+            Layer(colour_of(BRONZE, rng), bronze * np.float32(rng.uniform(0.75, 0.95))),
+            Layer(colour_of(BROWN, rng), dry * np.float32(rng.uniform(0.6, 0.95))),
         ]
     )
 
@@ -151,7 +151,7 @@ def _variegation(blade: Blade, rng: np.random.Generator) -> Damage:
 
 
 STRAPS = Growth(
-    half_width=(0.07, 0.12), uneven=0.22, bend=0.5, waves=(0.1, 0.3), centre=(0.06, 0.12), vein_angle=18.0
+    half_width=(0.08, 0.13), uneven=0.18, bend=0.5, waves=(0.1, 0.3), centre=(0.06, 0.12), vein_angle=18.0
 )
 
 # Folder names and numbers of original photos as published.

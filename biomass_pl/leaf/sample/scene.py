@@ -112,7 +112,7 @@ def _background(height: int, width: int, rng: np.random.Generator) -> Image:
     if plain is SKIN:
         _draw_fingers(ground, colour, rng)
     else:
-        _draw_plants(ground, int(rng.integers(0, 8) if plain is SKY else rng.integers(1, 16)), rng)
+        _draw_plants(ground, int(rng.integers(0, 10)), rng)
     return cv2.GaussianBlur(ground, (0, 0), np.exp(rng.uniform(-0.9, 1.2))).astype(np.float32, copy=False)
 
 
@@ -139,7 +139,7 @@ def _draw_plants(ground: Image, count: int, rng: np.random.Generator) -> None:
         ranges: tuple[ColourRange, ...] = (GREEN, YELLOW, RED, BRONZE, BROWN)
         colour = colour_of(ranges[int(rng.choice(5, p=(0.68, 0.1, 0.08, 0.08, 0.06)))], rng)
         points = np.rint(outline * 2**SUBPIXEL_BITS).astype(np.int32)
-        shade = (colour * np.float32(rng.uniform(0.4, 1))).tolist()
+        shade = (colour * np.float32(rng.uniform(0.3, 0.85))).tolist()
         cv2.fillPoly(ground, [points], shade, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
@@ -156,7 +156,7 @@ def _lit(scene: Image, rng: np.random.Generator) -> Image:
     shape = scene.shape[:2]
     tint = np.exp(rng.normal(0, (0.14, 0.05, 0.14)))
     strength = np.exp(rng.normal(0.1, 0.25) + 0.1 * noise(shape, 200, rng))
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         leafy = noise(shape, rng.uniform(60, 160), rng)
         dim = np.float32(rng.uniform(0.35, 0.7))
         strength = strength * (1 - (1 - dim) * np.clip(4 * (leafy - rng.uniform(-0.3, 0.6)), 0, 1))
