@@ -159,11 +159,11 @@ def _outline(thumbnail: np.ndarray) -> np.ndarray:
 def _details(thumbnail: np.ndarray) -> np.ndarray:
     """Fine structure, as strong in the shade as in the light."""
     fine = _without_ground(_blurred(thumbnail.astype(np.float32), _DETAIL_BLUR), _DETAIL_GROUND)
-    return fine / (np.sqrt(_blurred(fine * fine, _DETAIL_CONTRAST)) + _LEAST_CONTRAST)
+    return np.asarray(fine / (np.sqrt(_blurred(fine * fine, _DETAIL_CONTRAST)) + _LEAST_CONTRAST))
 
 
 def _without_ground(picture: np.ndarray, width: float) -> np.ndarray:
-    return picture - _blurred(picture, width)
+    return np.asarray(picture - _blurred(picture, width))
 
 
 def _blurred(picture: np.ndarray, width: float) -> np.ndarray:
