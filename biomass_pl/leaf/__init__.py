@@ -1,0 +1,1 @@
+"""Leaf disease from photographs: classes, self-supervision and calibrated probabilities."""
