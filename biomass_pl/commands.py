@@ -34,7 +34,8 @@ def sample(arguments: Sequence[str]) -> None:
         )
     numbers |= given
     resolved(rendered.render)(out=chosen.out, seed=chosen.seed, **numbers)
-    print(f"{numbers['photos']} labelled and {numbers['test_photos']} test photos: {chosen.out}")  # noqa: T201
+    counted = [f"{numbers[option.name]} {option.help}" for option in rendered.options]
+    print(f"{', '.join(counted)}: {chosen.out}")  # noqa: T201
 
 
 def _defaults(name: str, systems: Mapping[str, System]) -> str:

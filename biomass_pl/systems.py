@@ -7,6 +7,9 @@ from typing import Any
 NAMES = ("pasture", "lesion")
 """Folders of this package with a `system.py` that holds a `SYSTEM`."""
 
+SHARED_TASKS: tuple[str, ...] = ()
+"""References to tasks that go with the data of every system."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:

@@ -79,7 +79,7 @@ def test_sample_renders_lesions(workdir, capsys):
     assert main(["sample", "--kind", "lesion", "--out", "new", "--photos", "100", "--test_photos", "0"]) == 0
     assert len(Path("new/train-metadata.csv").read_text().splitlines()) == 101
     assert len(Path("new/test-metadata.csv").read_text().splitlines()) == 1
-    assert "100 labelled and 0 test photos: new" in capsys.readouterr().out
+    assert "100 labelled photos, 0 photos without labels: new" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

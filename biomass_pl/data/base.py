@@ -5,11 +5,11 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import cv2
 import pandas as pd
@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from biomass_pl.data.augmentation import View
 from biomass_pl.data.bank import BankConfig
-from biomass_pl.data.sampling import EpochOrder, EpochSampler
+from biomass_pl.data.photos import Photos
+from biomass_pl.data.sampling import EpochOrder, EpochSampler, shuffled
 from biomass_pl.data.splits import Split
 from biomass_pl.data.stored_features import StoredFeatures
 from biomass_pl.errors import ConfigError
@@ -34,6 +35,40 @@ _FEATURES_PER_PHOTO = 16
 
 Source = Literal["held_out", "test", "files"]
 """What is predicted: the held-out items of the fold, the test items, or any files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What is known of labelled items, and to be learned.
+
+    Args:
+        kind: Whether it is one of several classes, or one or more numbers.
+        columns: Columns of `FoldDataModule.items` that hold it.
+    """
+
+    kind: Literal["classes", "values"]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPhotos:
+    """Photos of a fold to learn from without their truth.
+
+    Args:
+        photos: Where they lie.
+        names: Their names.
+        grid: Rows and columns of equal parts, each of which a backbone is shown as one picture.
+        seed: Seed of random changes.
+    """
+
+    photos: Photos
+    names: list[str]
+    grid: tuple[int, int]
+    seed: int
+
+
+MakePairs = Callable[[TrainingPhotos], Dataset[dict[str, Any]]]
+"""Makes a dataset of two views of each photo, asked for (index, epoch)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +106,9 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     views: ClassVar[tuple[View, ...]] = ("plain",)
     """How an item can be shown in prediction; with several, predictions can be averaged over them."""
 
+    truth: ClassVar[Truth | None] = None
+    """What a linear probe on features can be asked for; none where there is no such thing."""
+
     tile_size: int | None = None
     """Side in pixels of the pictures that a backbone takes; none where there are no pictures."""
 
@@ -91,6 +129,7 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.split = Split(fold=0, folds=pd.Series(dtype=int))
         self.first_epoch = 0
         self.features: StoredFeatures | None = None
+        self.pairs: MakePairs | None = None
 
     def prepare(self) -> None:
         """Begins a new run: makes what its settings ask to be made, and warns once of what is odd in the data."""
@@ -144,6 +183,43 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         """
         return None
 
+    def photos(self) -> Photos:
+        """The photos of the labelled items by their names.
+
+        Raises:
+            ConfigError: The items are no photos.
+        """
+        raise ConfigError(f"{type(self).__name__} has no photos to show. Choose a data module of photos.")
+
+    def photo_grid(self) -> tuple[int, int]:
+        """Rows and columns of equal parts of a photo, each of which a backbone is shown as one picture."""
+        return 1, 1
+
+    @abc.abstractmethod
+    def training_loader(self) -> DataLoader[Any]:
+        """Items to learn from, drawn and changed as an epoch of supervised training wants them."""
+
+    @abc.abstractmethod
+    def plain_loader(self, *, held_out: bool) -> DataLoader[Any]:
+        """Labelled items as they are, with their truth.
+
+        Args:
+            held_out: Those held out, or those to learn from.
+        """
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """What an epoch of training is made of: labelled items, or pairs of views."""
+        if self.pairs is None:
+            return self.training_loader()
+        names = self.names()[~self.split.held_out(self.names())].tolist()
+        dataset = self.pairs(TrainingPhotos(photos=self.photos(), names=names, grid=self.photo_grid(), seed=self.seed))
+        length = len(cast("Sized", dataset))
+        return self.loader(dataset, length, order=shuffled(length))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The held-out items as they are."""
+        return self.plain_loader(held_out=True)
+
     @abc.abstractmethod
     def select(self, source: Source, *, files: Sequence[Path] = (), views: Sequence[View] = ("plain",)) -> None:
         """Chooses what `predict_dataloader` yields.
@@ -180,6 +256,14 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             features: The features, and for how many epochs they serve; none reads pixels.
         """
         self.features = features
+
+    def use_pairs(self, pairs: MakePairs | None) -> None:
+        """Has training loaders that are made from now on yield pairs of views instead of labelled items.
+
+        Args:
+            pairs: Makes the dataset of pairs from the photos of the fold; none yields labelled items.
+        """
+        self.pairs = pairs
 
     def loader(
         self,

@@ -1,11 +1,12 @@
 """Photos from disk to RGB arrays: what can be read is converted, what cannot is named."""
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +26,32 @@ _UNREADABLE = (
     ValueError,
     Image.DecompressionBombError,
 )
+
+
+class Photos(Protocol):
+    """Photos by the names of items."""
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo to RGB, uint8 (height, width, 3), as `read_photo` does.
+
+        Raises:
+            DataError: There is none, or it cannot be decoded.
+        """
+
+
+@dataclass(frozen=True)
+class PhotoPaths:
+    """Photos that are files.
+
+    Args:
+        paths: File of each photo by its name.
+    """
+
+    paths: Mapping[str, Path]
+
+    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Decodes a photo to RGB, uint8 (height, width, 3), as `read_photo` does."""
+        return read_photo(self.paths[name], at_least=at_least)
 
 
 def read_photo(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:

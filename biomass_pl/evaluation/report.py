@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -87,8 +87,26 @@ class Report(abc.ABC):
         """
 
     @abc.abstractmethod
-    def rounded(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The predictions as they are written and scored."""
+    def finished(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The predictions as they are written and scored: rounded, or with columns that follow from others.
+
+        Args:
+            table: What the network predicts, after any averaging; with or without the truth.
+        """
+
+
+@runtime_checkable
+class ShowsPhotos(Protocol):
+    """A report with a picture of the items themselves, such as those that were mistaken most."""
+
+    def draw_photos(self, table: pd.DataFrame, photo: Callable[[str], np.ndarray], path: Path) -> None:
+        """Draws some items of a table of out-of-fold predictions.
+
+        Args:
+            table: What `score` takes.
+            photo: Gives an item's photo by its name, uint8 (height, width, 3).
+            path: The PNG file.
+        """
 
 
 @runtime_checkable

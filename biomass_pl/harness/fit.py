@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.splits import Split, fold_numbers, read_folds, require_one_fold_per_content
 from biomass_pl.errors import ConfigError, FoldError, RunError
 from biomass_pl.evaluation.pictures import draw_learning_curves
@@ -68,8 +69,8 @@ class _Session:
     Args:
         run: The run.
         folds: Folds to train in it.
-        task: What they train.
-        id_columns: Columns that name an item.
+        task: What they train; of a network of its own only what all folds share is asked.
+        data: Their data.
         first: Whether this process is the first of those that train together.
         overrides: Settings that differ from the run's own.
         trusted: Classes that the run's configuration may name beside ours and Lightning's.
@@ -77,8 +78,8 @@ class _Session:
 
     run: Run
     folds: list[int]
-    task: type[Task]
-    id_columns: tuple[str, ...]
+    task: Task
+    data: FoldDataModule
     first: bool
     overrides: tuple[str, ...] = ()
     trusted: frozenset[str] = frozenset()
@@ -131,15 +132,16 @@ def _predict_fold(session: _Session, fold: int) -> None:
         return
     report = session.task.report
     best, last = predict_held_out(
-        run, fold, session.overrides, arrays=report.uses_arrays, weights=("best", "last"), trusted=session.trusted
+        run, fold, session.overrides, arrays=True, weights=("best", "last"), trusted=session.trusted, illustrate=True
     )
-    write_fold(last, run.oof_last_csv(fold), session.id_columns[0], report)
-    write_fold(best, run.oof_csv(fold), session.id_columns[0], report)
+    id_column = session.data.id_columns[0]
+    write_fold(last, run.oof_last_csv(fold), id_column, report)
+    write_fold(best, run.oof_csv(fold), id_column, report)
 
 
 def _finish(session: _Session) -> None:
     """Pools the folds, draws the pictures and closes the record, once all folds are there."""
-    run, report = session.run, session.task.report
+    run, report, id_columns = session.run, session.task.report, session.data.id_columns
     missing = [str(fold) for fold in run.asked_folds() if not run.is_finished(fold)]
     if missing:
         logger.info("Not finished yet: fold %s. When they are: biomass predict --run %s", ", ".join(missing), run.path)
@@ -153,10 +155,10 @@ def _finish(session: _Session) -> None:
         report_out_of_fold(
             run.path,
             report,
-            read_pooled([run.oof_csv(fold) for fold in run.asked_folds()], session.id_columns, report),
+            read_pooled([run.oof_csv(fold) for fold in run.asked_folds()], id_columns, report),
             run.oof_predictions,
-            id_columns=session.id_columns,
-            last=read_pooled([run.oof_last_csv(fold) for fold in run.asked_folds()], session.id_columns, report),
+            data=session.data,
+            last=read_pooled([run.oof_last_csv(fold) for fold in run.asked_folds()], id_columns, report),
         )
     run.update_record(status="complete")
 
@@ -189,6 +191,7 @@ def _checked_folds(cli: RunCLI, options: FitOptions) -> _Folds:
     cli.datamodule.check()
     assigned = cli.datamodule.make_folds()
     folds = _Folds(assigned=assigned, asked=_asked_folds(options.folds, assigned))
+    cli.model.set_up_for(cli.datamodule)
     _check_together(cli, folds)
     cli.model.configure_model()
     return folds
@@ -312,8 +315,8 @@ def _session(run: Run, folds: list[int], cli: RunCLI, **more: Any) -> _Session:
     return _Session(
         run=run,
         folds=folds,
-        task=type(cli.model),
-        id_columns=cli.datamodule.id_columns,
+        task=cli.model,
+        data=cli.datamodule,
         first=cli.trainer.is_global_zero,
         **more,
     )

@@ -7,9 +7,10 @@ from typing import TextIO
 
 import pandas as pd
 
+from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import RunError
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.report import Report
+from biomass_pl.evaluation.report import Report, ShowsPhotos
 from biomass_pl.files import write_json, write_table
 from biomass_pl.harness.predictor import Predictions
 from biomass_pl.terminal import say
@@ -63,7 +64,7 @@ def report_out_of_fold(
     predictions: Predictions,
     path: Path,
     *,
-    id_columns: Sequence[str],
+    data: FoldDataModule,
     last: Predictions | None = None,
 ) -> None:
     """Writes the pooled table and its scores, and prints them.
@@ -73,10 +74,10 @@ def report_out_of_fold(
         report: How its predictions are scored.
         predictions: Rows of all folds, with their arrays where the report scores any.
         path: Where the table goes; the scores go beside it.
-        id_columns: Columns that name an item.
+        data: The data module, which knows what names an item and where its photo lies.
         last: The same rows as the weights of the last epoch predict them, where they did.
     """
-    table, texts = predictions.table, (*id_columns, *report.text_columns)
+    table, texts = predictions.table, (*data.id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
     scores = report.score(_as_written(table, texts), predictions.arrays)
     if last is not None:
@@ -85,8 +86,12 @@ def report_out_of_fold(
     write_table(table, path)
     write_json(scores, metrics)
     report.draw(table, path.with_suffix(".png"))
+    pictures = [path.with_suffix(".png")]
+    if isinstance(report, ShowsPhotos):
+        pictures.append(companion(path, "photos", ".png"))
+        report.draw_photos(table, data.photos().read, pictures[-1])
     say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
-    say(f"{path}\n{path.with_suffix('.png')}\n{metrics}")
+    say("\n".join(map(str, (path, *pictures, metrics))))
 
 
 def _as_written(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.parse_errors import constructor_error, plain
 from biomass_pl.harness.recipes import named_systems
+from biomass_pl.systems import SHARED_TASKS, resolved
 from biomass_pl.training.callbacks.progress import FoldProgressBar
 from biomass_pl.training.task import Task
 
@@ -44,6 +45,8 @@ class RunCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str], *, command: str = "fit") -> None:
         for system in named_systems(arguments):
             system.imported()
+        for task in SHARED_TASKS:
+            resolved(task)
         try:
             super().__init__(
                 model_class=Task,
@@ -83,6 +86,7 @@ class RunCLI(LightningCLI):
 
         What the configuration leaves open is set as suits runs of many folds.
         """
+        self.model.truth = self.datamodule.truth
         if torch.cuda.is_available():
             # Products of what stays float32 beside autocast: TF32 has its range, and bits enough for features.
             torch.set_float32_matmul_precision("high")

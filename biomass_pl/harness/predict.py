@@ -159,7 +159,7 @@ class _Command:
         cli = self._predictor(self.folds[0])
         require_data(self.run, cli.datamodule)
         cli.datamodule.check()
-        report, id_columns = type(cli.model).report, cli.datamodule.id_columns
+        report, id_columns = cli.model.report, cli.datamodule.id_columns
         path = self.options.out or self._own_name(self.run.oof_predictions, self._differences(cli))
         parts = [
             predict_held_out(
@@ -167,19 +167,19 @@ class _Command:
             )[0]
             for fold in self.folds
         ]
-        table = report.rounded(self._stepped(pd.concat([part.table for part in parts], ignore_index=True)))
+        table = report.finished(self._stepped(pd.concat([part.table for part in parts], ignore_index=True)))
         arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
         last = None
         if path == self.run.oof_predictions and all(self.run.oof_last_csv(fold).is_file() for fold in self.folds):
             last = read_pooled([self.run.oof_last_csv(fold) for fold in self.folds], id_columns, report)
         predictions = Predictions(table=table, arrays=arrays)
-        report_out_of_fold(self.run.path, report, predictions, path, id_columns=id_columns, last=last)
+        report_out_of_fold(self.run.path, report, predictions, path, data=cli.datamodule, last=last)
         _write_embeddings(Embeddings(ids=table[id_columns[0]], arrays=arrays), path)
 
     def predict_test(self) -> None:
         """Predicts the test table by the mean of the folds, and makes a submission where the system has one."""
         mean = self._mean_of_folds("test")
-        report, root = type(mean.cli.model).report, mean.cli.datamodule.root
+        report, root = mean.cli.model.report, mean.cli.datamodule.root
         differences = self._differences(mean.cli)
         predictions = self._own_name(self.run.test_predictions, differences)
         if isinstance(report, MakesSubmission):
@@ -226,7 +226,7 @@ class _Command:
             parts.append(cli.predict())
         id_column = data.id_columns[0]
         mean = mean_rows(pd.concat([part.table for part in parts]), id_column)
-        table = cli.model.report.rounded(self._stepped(mean))
+        table = cli.model.report.finished(self._stepped(mean))
         embeddings = [Embeddings(ids=part.table[id_column], arrays=part.arrays) for part in parts]
         return _Mean(table=table, embeddings=Embeddings.mean(embeddings), broken=broken, cli=cli)
 

@@ -87,7 +87,7 @@ class PredictCLI(RunCLI):
     def instantiate_classes(self) -> None:
         """Leaves out what a checkpoint brings: nothing is to be fetched."""
         settings = self.config["model"]["init_args"]
-        for name, value in {"pretrained": False, "backbone_weights": None}.items():
+        for name, value in {"pretrained": False, "backbone_weights": None, "init_from": None}.items():
             if name in settings:
                 settings[name] = value
         super().instantiate_classes()
@@ -106,9 +106,11 @@ class PredictCLI(RunCLI):
     def predict(self, weights: Weights = "best") -> Predictions:
         """Predicts what the data module selected, by a checkpoint of the fold."""
         path = self.run.best_checkpoint(self.fold) if weights == "best" else self.run.last_checkpoint(self.fold)
+        checkpoint = read_checkpoint(path)
+        self.model.on_load_checkpoint(checkpoint)
         self.model.configure_model()
         try:
-            self.model.load_state_dict(read_checkpoint(path)["state_dict"])
+            self.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise RunError(f"{path} does not fit {self.run.config(self.fold)}: one of them was changed.") from error
         data: Any = self.datamodule
@@ -116,7 +118,7 @@ class PredictCLI(RunCLI):
             data.use_features(stored_predictions(self.model, data, data.bank, str(self.trainer.precision)))
         with on_its_own(), passing_on_interrupts():
             self.trainer.predict(self.model, self.datamodule, return_predictions=False)
-        return Predictions(table=self.model.report.rounded(self.collected.table()), arrays=self.collected.arrays())
+        return Predictions(table=self.model.report.finished(self.collected.table()), arrays=self.collected.arrays())
 
 
 def predict_held_out(
@@ -128,8 +130,19 @@ def predict_held_out(
     arrays: bool = False,
     weights: Sequence[Weights] = ("best",),
     trusted: Collection[str] = (),
+    illustrate: bool = False,
 ) -> list[Predictions]:
     """Predicts the held-out items of one fold, once by each of the weights.
+
+    Args:
+        run: The run.
+        fold: The fold.
+        overrides: Settings of Lightning's form that differ from the training's.
+        flips: Whether to average each item over its views.
+        arrays: Whether to collect the arrays, such as embeddings, as well.
+        weights: Which weights predict.
+        trusted: Classes of one's own that the run's configuration may name.
+        illustrate: Whether the task draws its pictures of the fold by the first of the weights.
 
     Returns:
         For each weights, a row per item: what names it, `fold`, metadata, truth and predictions.
@@ -142,7 +155,12 @@ def predict_held_out(
     data.use(split)
     data.select("held_out", views=data.views if flips else ("plain",))
     held_out = items[split.held_out(data.names())]
-    return [_joined(cli.predict(which), held_out, run, fold, data.id_columns) for which in weights]
+    found = []
+    for which in weights:
+        found.append(_joined(cli.predict(which), held_out, run, fold, data.id_columns))
+        if illustrate and which == weights[0]:
+            cli.model.illustrate(data, found[0].table, found[0].arrays, run.fold_dir(fold))
+    return found
 
 
 def fingerprint(data: FoldDataModule, folds: pd.Series) -> dict[str, str]:

@@ -82,7 +82,7 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
         ["--trainer.accelerator=cpu", "--trainer.precision=32-true", *overrides],
         trusted=options.trust,
     )
-    report, data = type(cli.model).report, cli.datamodule
+    report, data = cli.model.report, cli.datamodule
     columns = report.stacking
     if columns is None:
         raise ConfigError(f"Runs of {type(cli.model).__name__} cannot be stacked: they predict no numbers to learn.")
@@ -191,15 +191,15 @@ def _write(
     if test is not None and result.test_predictions is not None:
         rows = pd.DataFrame(result.test_predictions, columns=list(columns.predicted))
         rows.insert(0, data.id_columns[0], test.names.to_numpy())
-        predictions = report.rounded(rows)
+        predictions = report.finished(rows)
         # Checked against the competition's sample before anything is written.
         sample = data.root / "sample_submission.csv"
         submission = report.submission(predictions, sample) if isinstance(report, MakesSubmission) else None
         tested = predictions, submission
     write_table(result.importance, folder / "importance.csv")
     draw_importance(result.importance, folder / "importance.png")
-    stacked = Predictions(table=report.rounded(predicted))
-    report_out_of_fold(folder, report, stacked, folder / run.oof_predictions.name, id_columns=data.id_columns)
+    stacked = Predictions(table=report.finished(predicted))
+    report_out_of_fold(folder, report, stacked, folder / run.oof_predictions.name, data=data)
     if tested is not None:
         predictions, submission = tested
         write_table(predictions, folder / run.test_predictions.name)

@@ -12,7 +12,7 @@ import pandas as pd
 from torch.utils.data import DataLoader
 
 from biomass_pl.data.augmentation import FLIPS, View
-from biomass_pl.data.base import FoldDataModule, Source, TableFeatures, require_at_least
+from biomass_pl.data.base import FoldDataModule, Source, TableFeatures, Truth, require_at_least
 from biomass_pl.data.sampling import EpochOrder, shuffled
 from biomass_pl.data.splits import read_folds, split_folds
 from biomass_pl.errors import ConfigError, FoldError
@@ -71,6 +71,7 @@ class LesionDataModule(FoldDataModule):
 
     id_columns: ClassVar[tuple[str, ...]] = ("isic_id", "patient_id")
     views: ClassVar[tuple[View, ...]] = FLIPS
+    truth: ClassVar[Truth] = Truth(kind="classes", columns=(TARGET,))
     tile_size: int
 
     def __init__(
@@ -250,15 +251,19 @@ class LesionDataModule(FoldDataModule):
             self._selected, names=[self._selected.names[position] for position in kept], targets=targets
         )
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def photos(self) -> PhotoStore:
+        """The labelled photos by `isic_id`."""
+        return self._photos
+
+    def training_loader(self) -> DataLoader[Any]:
         """Training photos of the fold, changed at random, drawn anew every epoch."""
         lesions = self._labelled(held_out=False)
         dataset = self._dataset(lesions, training_changes(self.tile_size, self.augmentation))
         return self.loader(dataset, len(dataset), order=self._order(lesions))
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Held-out photos of the fold, as they are."""
-        dataset = self._dataset(self._labelled(held_out=True))
+    def plain_loader(self, *, held_out: bool) -> DataLoader[Any]:
+        """Photos of the fold, as they are."""
+        dataset = self._dataset(self._labelled(held_out=held_out))
         return self.loader(dataset, len(dataset))
 
     def predict_dataloader(self) -> DataLoader[Any]:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from biomass_pl.data.photos import decode_photo, photo_bytes, problems_of, read_photo
+from biomass_pl.data.photos import Photos, decode_photo, photo_bytes, problems_of, read_photo
 from biomass_pl.errors import DataError, listed
 
 
-class PhotoStore(Protocol):
+class PhotoStore(Photos, Protocol):
     """Photos by the names that the metadata give them."""
 
     def missing(self, names: Sequence[str]) -> list[str]:
@@ -25,13 +25,6 @@ class PhotoStore(Protocol):
 
         Raises:
             DataError: There is none, or it cannot be read.
-        """
-
-    def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
-        """Decodes a photo to RGB, uint8 (height, width, 3), at a size that suffices.
-
-        Raises:
-            DataError: There is none, or it cannot be decoded.
         """
 
 

@@ -93,7 +93,7 @@ class LesionReport(Report):
         submission = predictions[["isic_id", "target_pred"]].rename(columns={"target_pred": "target"})
         return in_sample_order(submission, sample, test_table="test-metadata.csv")
 
-    def rounded(self, table: pd.DataFrame) -> pd.DataFrame:
+    def finished(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table as it is: rounding would make ties, and the score depends on the order."""
         return table
 

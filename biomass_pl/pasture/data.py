@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from biomass_pl.data.augmentation import FLIPS, View
 from biomass_pl.data.bank import PLAIN_VIEW, BankConfig, FeatureBank, photo_key
-from biomass_pl.data.base import FoldDataModule, Source, require_at_least, use_one_thread
+from biomass_pl.data.base import FoldDataModule, Source, Truth, require_at_least, use_one_thread
 from biomass_pl.data.cache import PhotoCache
-from biomass_pl.data.photos import broken_photos, check_photos
+from biomass_pl.data.photos import PhotoPaths, broken_photos, check_photos
 from biomass_pl.data.sampling import shuffled
 from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import ConfigError, FoldError
@@ -70,6 +70,7 @@ class PastureDataModule(FoldDataModule):
     """
 
     views: ClassVar[tuple[View, ...]] = FLIPS
+    truth: ClassVar[Truth] = Truth(kind="values", columns=TARGETS)
     tile_size: int
 
     def __init__(
@@ -225,7 +226,16 @@ class PastureDataModule(FoldDataModule):
         """Takes photos out of what was selected."""
         self._selected = [photo for photo in self._selected if photo.image_id not in names]
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def photos(self) -> PhotoPaths:
+        """The labelled photos by `image_id`."""
+        paths = zip(self._labels["image_id"], self._labels["image_path"], strict=True)
+        return PhotoPaths({image_id: self.root / path for image_id, path in paths})
+
+    def photo_grid(self) -> tuple[int, int]:
+        """The tiles of both halves."""
+        return self.grid[0], 2 * self.grid[1]
+
+    def training_loader(self) -> DataLoader[Any]:
         """Training photos of the fold, changed at random, in another order every epoch."""
         photos = self._labelled_photos(held_out=False)
         dataset = PastureDataset(
@@ -239,9 +249,9 @@ class PastureDataModule(FoldDataModule):
         )
         return self.loader(dataset, len(dataset), order=shuffled(len(dataset)))
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Held-out photos of the fold, as they are."""
-        photos = self._labelled_photos(held_out=True)
+    def plain_loader(self, *, held_out: bool) -> DataLoader[Any]:
+        """Photos of the fold, as they are."""
+        photos = self._labelled_photos(held_out=held_out)
         dataset = PastureDataset(
             photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache, features=self.features
         )

@@ -75,7 +75,7 @@ class PastureReport(Report):
         submission = pd.DataFrame(rows, columns=["sample_id", "target"])
         return in_sample_order(submission, sample, test_table="test.csv")
 
-    def rounded(self, table: pd.DataFrame) -> pd.DataFrame:
+    def finished(self, table: pd.DataFrame) -> pd.DataFrame:
         """Grams to the microgram."""
         return table.round(GRAM_DECIMALS)
 

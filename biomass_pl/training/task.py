@@ -5,15 +5,18 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from biomass_pl.data.base import Truth
 from biomass_pl.errors import TrainingError
 from biomass_pl.evaluation.report import Report
 from biomass_pl.training.epoch_scores import EpochOutputs
@@ -42,10 +45,13 @@ class StepOutput:
     Args:
         losses: Parts of the loss; their sum is minimised.
         outputs: What else comes of it, by name, a row per item; such as `prediction`.
+        measures: Other numbers of the batch by name, any number of each; their mean over an epoch is logged in training
+            as `train/<name>`, unless there was none.
     """
 
     losses: dict[str, Tensor]
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    measures: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)  # not frozen: where a trainer returns predictions, Lightning moves what is in them to the CPU
@@ -66,18 +72,21 @@ class PredictOutput:
 class Task(LightningModule, abc.ABC):
     """A network, what it learns, and how it predicts."""
 
-    objective: ClassVar[Objective]
+    objective: Objective
     """What early stopping and the best checkpoint watch."""
 
-    report: ClassVar[Report]
+    report: Report
     """How the predictions are scored and shown."""
+
+    truth: Truth | None = None
+    """What is known of the labelled items; told when data module and task meet, before there is a trainer."""
 
     network: nn.Module
     """Made by `configure_model`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._means: dict[str, MeanMetric] = {}
+        self._means: dict[tuple[str, str], MeanMetric] = {}
 
     @abc.abstractmethod
     def build(self) -> nn.Module:
@@ -111,6 +120,16 @@ class Task(LightningModule, abc.ABC):
     def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Scores of a validation epoch by name, from all that was kept of it."""
 
+    def set_up_for(self, data: Any) -> None:
+        """Takes from the data what the network's shape depends on, and tells them what the task asks of them.
+
+        Called before the network is built, when training or checking; a prediction has it from the checkpoint, through
+        Lightning's `on_load_checkpoint`.
+
+        Args:
+            data: The data module.
+        """
+
     def check_data(self, data: Any) -> None:
         """Refuses data that this task cannot learn from, before any training.
 
@@ -132,27 +151,34 @@ class Task(LightningModule, abc.ABC):
         """Builds the network; a training starts from what its items say."""
         if "network" in self._modules:
             return
+        data = self._trainer.datamodule if self._trainer is not None and self._trainer.training else None  # type: ignore[attr-defined]
+        if data is not None:
+            self.set_up_for(data)
         self.network = self.build()
         self.kept = EpochOutputs(names=self.kept_names())
-        if self._trainer is not None and self._trainer.training:
-            self.start_from(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if data is not None:
+            self.start_from(data)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Logs, in the last step of an epoch, its losses as `train/...` and the rate of each group as `rate/...`."""
-        losses = self.step(batch).losses
-        for name, loss in losses.items():
-            if name not in self._means:
-                self._means[name] = MeanMetric(nan_strategy="disable").to(self.device)
+        """Logs in the last step of an epoch: losses and measures as `train/...`, the rate of each group as `rate/...`.
+
+        `train/lr` is the rate of the last group, which learns from the first epoch on.
+        """
+        output = self.step(batch)
+        for name, loss in output.losses.items():
             # Once per item: without its search for NaN, which would wait for the device, the metric knows no weights.
-            self._means[name].update(loss.detach().expand(len(batch["id"])))
+            self._add("loss", name, loss.detach().expand(len(batch["id"])))
+        for name, measure in output.measures.items():
+            self._add("measure", name, measure.detach().flatten())
         # Lightning's logging takes longer than a head on ready features learns; hence not in every step.
         if self.trainer.is_last_batch:
             for group in self.trainer.optimizers[0].param_groups:
                 self.log(f"rate/{group['name']}", group["lr"], on_step=True, on_epoch=False)
-            self._log_losses("train", {name: mean.compute() for name, mean in self._means.items()}, 1)
-            for mean in self._means.values():
-                mean.reset()
-        return _sum(losses)
+            self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], on_step=True, on_epoch=False)
+            self._log_losses("train", self._epoch_means("loss"), 1)
+            measures = {f"train/{name}": mean for name, mean in self._epoch_means("measure").items()}
+            self.log_dict({name: mean for name, mean in measures.items() if not mean.isnan()})
+        return _sum(output.losses)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the loss and its parts as `val/...`, and keeps what the scores need."""
@@ -184,6 +210,16 @@ class Task(LightningModule, abc.ABC):
                 f"The training loss became {float(loss)} in epoch {self.current_epoch + 1}. {self.divergence_advice()}"
             )
 
+    def illustrate(self, data: Any, predictions: pd.DataFrame, arrays: Mapping[str, np.ndarray], folder: Path) -> None:
+        """Draws what needs weights or photos of a fold, such as where the network looked.
+
+        Args:
+            data: The data module, whose held-out items are selected.
+            predictions: Their rows of the out-of-fold table, by the weights that the network has now.
+            arrays: The arrays of `predict_step`, of the same rows.
+            folder: Where the pictures go.
+        """
+
     def divergence_advice(self) -> str:
         """What to change where the loss is no number."""
         return "Lower the rates or set trainer.gradient_clip_val."
@@ -206,6 +242,19 @@ class Task(LightningModule, abc.ABC):
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         return TrainingLength(epochs=self.trainer.max_epochs or 0, steps_per_epoch=max(1, steps))
+
+    def _add(self, kind: str, name: str, values: Tensor) -> None:
+        if (kind, name) not in self._means:
+            self._means[kind, name] = MeanMetric(nan_strategy="disable").to(self.device)
+        self._means[kind, name].update(values)
+
+    def _epoch_means(self, kind: str) -> dict[str, Tensor]:
+        """Means since the last call, over all processes."""
+        means = {name: mean for (of_kind, name), mean in self._means.items() if of_kind == kind}
+        computed = {name: mean.compute() for name, mean in means.items()}
+        for mean in means.values():
+            mean.reset()
+        return computed
 
     def _log_losses(self, stage: str, losses: dict[str, Tensor], weight: int) -> None:
         parts = {f"{stage}/loss_{name}": part for name, part in losses.items()}

@@ -34,7 +34,7 @@ def test_reports_of_competitions_make_submissions(report):
 
 
 def test_a_report_need_not_make_submissions():
-    methods = {name: lambda *_: None for name in ("score", "render", "draw", "rounded")}
+    methods = {name: lambda *_: None for name in ("score", "render", "draw", "finished")}
     report = type("ReportWithoutCompetition", (Report,), methods)()
     assert not isinstance(report, MakesSubmission)
     assert report.stacking is None and not report.uses_arrays

@@ -145,12 +145,12 @@ class Bags(FoldDataModule):
     def leave_out(self, names):
         self._selected = self._selected[~self._selected["bag_id"].isin(names)]
 
-    def train_dataloader(self):
+    def training_loader(self):
         rows = self._rows(held_out=False)
         return self._loader(rows, dropped=self.dropped, order=shuffled(len(rows)))
 
-    def val_dataloader(self):
-        return self._loader(self._rows(held_out=True))
+    def plain_loader(self, *, held_out):
+        return self._loader(self._rows(held_out=held_out))
 
     def predict_dataloader(self):
         return self._loader(self._selected, shared=False)
@@ -190,7 +190,7 @@ class Retrieval(Report):
         figure.subplots().hist(table["certainty"])
         save_figure(figure, path)
 
-    def rounded(self, table):
+    def finished(self, table):
         return table
 
 

@@ -264,7 +264,7 @@ def test_a_sample_without_the_ids_is_refused(tmp_path):
 
 def test_predictions_stay_as_they_are():
     table = make_table(signal=0).assign(target_pred=np.linspace(0, 1e-15, 600))
-    pd.testing.assert_frame_equal(LesionReport().rounded(table), table, check_exact=True)
+    pd.testing.assert_frame_equal(LesionReport().finished(table), table, check_exact=True)
 
 
 def test_reports_pull_in_no_torch():

@@ -363,7 +363,7 @@ def test_the_picture_is_drawn_whatever_was_predicted(prediction, tmp_path):
 
 def test_grams_are_rounded_to_the_microgram():
     table = make_table().assign(GDM_g_pred=1.23456789, image_id="ID1")
-    rounded = PastureReport().rounded(table)
+    rounded = PastureReport().finished(table)
     assert rounded["GDM_g_pred"].tolist() == [1.234568] * len(table)
     assert rounded["Dry_Dead_g_pred"].to_numpy() == pytest.approx(table["Dry_Dead_g_pred"].to_numpy(), abs=5e-7)
     assert rounded["image_id"].tolist() == table["image_id"].tolist()
