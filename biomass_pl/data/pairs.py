@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its
 import albumentations as A  # noqa: N812
 
 from biomass_pl.data.augmentation import item_generator, seed_changes
-from biomass_pl.data.photos import Photos, read_photo
+from biomass_pl.data.bank import photo_key
+from biomass_pl.data.base import TrainingPhotos
+from biomass_pl.data.photos import read_photo
 from biomass_pl.errors import ConfigError
 
 _BLURRED_SHARE = 20
 """A blur's kernel reaches so small a part of the side in each direction; about a tenth of it in all."""
+
+_KEY_DIGITS = 32
+"""Digits of `photo_key`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,34 +127,24 @@ class PairDataset(Dataset[dict[str, Any]]):
     """Pairs of views. What they look like depends on (seed, epoch, photo) alone.
 
     Args:
-        photos: Where the named photos lie.
-        names: The photos of which pairs are made.
-        files: Further photos, beside the named ones.
-        grid: Rows and columns of equal parts of a photo; both views show the same one of them, drawn every time.
+        training: The photos of a fold, and their grid: both views show the same part of it, drawn every time.
+        files: Further photos of the same kind.
         augmentation: How a view is made.
         tile_size: Side of a view in pixels.
-        seed: Seed of the random changes.
     """
 
     def __init__(
-        self,
-        *,
-        photos: Photos,
-        names: Sequence[str],
-        files: Sequence[Path] = (),
-        grid: tuple[int, int] = (1, 1),
-        augmentation: PairAugmentation,
-        tile_size: int,
-        seed: int,
+        self, training: TrainingPhotos, *, files: Sequence[Path] = (), augmentation: PairAugmentation, tile_size: int
     ) -> None:
-        self.photos = photos
+        self.photos = training.photos
         # Arrays of text: lists of Python objects would be copied into every worker, page by page.
-        self.names = np.array(names, dtype=np.str_)
+        self.names = np.array(training.names, dtype=np.str_)
         self.files = np.array([str(path) for path in files], dtype=np.str_)
-        self.grid = grid
-        self.augmentation = augmentation
-        self.tile_size = tile_size
-        self.seed = seed
+        self.grid = training.grid
+        self.seed = training.seed
+        # A part must be as large as a whole photo of one part would be.
+        side = augmentation.decode_size(tile_size)
+        self.at_least = training.grid[0] * side, training.grid[1] * side
         self._changes = augmentation.changes(tile_size)
 
     def __len__(self) -> int:
@@ -158,15 +153,12 @@ class PairDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """The pair for (index, epoch): `id`, and `tiles` uint8 (2, 3, S, S)."""
         index, epoch = key
-        side = self.augmentation.decode_size(self.tile_size)
-        rows, columns = self.grid
-        at_least = rows * side, columns * side
         if index < len(self.names):
             name = str(self.names[index])
-            photo = self.photos.read(name, at_least=at_least)
+            photo = self.photos.read(name, at_least=self.at_least)
         else:
             name = str(self.files[index - len(self.names)])
-            photo = read_photo(Path(name), at_least=at_least)
+            photo = read_photo(Path(name), at_least=self.at_least)
         rng = item_generator(self.seed, epoch, name)
         part = _drawn_part(photo, self.grid, rng)
         views = np.stack([self._view(part, rng) for _ in range(2)])
@@ -175,6 +167,17 @@ class PairDataset(Dataset[dict[str, Any]]):
     def _view(self, photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         seed_changes(self._changes, int(rng.integers(2**31)))
         return np.asarray(self._changes(image=photo)["image"])
+
+
+def without_copies(files: Iterable[Path], contents: Iterable[str]) -> list[Path]:
+    """Files that are no copies of labelled photos.
+
+    Args:
+        files: Files of photos.
+        contents: SHA-256 of the labelled photos' files, in hexadecimal digits, of which the first 32 are compared.
+    """
+    labelled = {content[:_KEY_DIGITS] for content in contents}
+    return [path for path in files if photo_key(path) not in labelled]
 
 
 def _drawn_part(photo: np.ndarray, grid: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -105,64 +105,61 @@ class ClassProbeReport(ProbeReport):
 
     Args:
         column: Column of the true classes.
-        classes: Their names in order, as texts.
     """
 
     main = "accuracy"
 
-    def __init__(self, *, column: str, classes: Sequence[str]) -> None:
+    def __init__(self, *, column: str) -> None:
         self.column = column
-        self.classes = tuple(classes)
         self.text_columns = (column, probe_column(column))
 
     def finished(self, table: pd.DataFrame) -> pd.DataFrame:
         """Adds the most probable class, of equals the first; none where a probability is not finite."""
-        probabilities = table[[probability_column(name) for name in self.classes]].to_numpy(dtype=float)
-        names = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
+        classes = _classes(table)
+        probabilities = table[[probability_column(name) for name in classes]].to_numpy(dtype=float)
+        names = np.array(classes, dtype=object)[probabilities.argmax(axis=1)]
         names[~np.isfinite(probabilities).all(axis=1)] = None
         return table.assign(**{probe_column(self.column): names})
 
     def draw(self, table: pd.DataFrame, path: Path) -> None:
-        """Draws the confusion matrix."""
+        """Draws the confusion matrix of what is predicted."""
+        classes = _classes(table)
         truth, predicted = self._codes(table)
         known = predicted != _UNKNOWN
-        side = matrix_size(len(self.classes))
-        figure = Figure(figsize=(side + 2, side + 2), layout="constrained")
-        draw_confusion(
-            figure.subplots(), confusion(truth[known], predicted[known], len(self.classes)), list(self.classes)
-        )
+        side = matrix_size(len(classes)) + 2
+        figure = Figure(figsize=(side, side), layout="constrained")
+        draw_confusion(figure.subplots(), confusion(truth[known], predicted[known], len(classes)), classes)
         save_figure(figure, path)
 
     def _scores(self, table: pd.DataFrame) -> dict[str, Any]:
         truth, predicted = self._codes(table)
         if (predicted == _UNKNOWN).any():
             return {"photos": len(table), "accuracy": None, "f1_macro": None}
-        f1 = per_class_scores(truth, predicted, len(self.classes)).f1
+        f1 = per_class_scores(truth, predicted, len(_classes(table))).f1
         return {"photos": len(table), "accuracy": float(np.mean(truth == predicted)), "f1_macro": float(f1.mean())}
 
     def _draws(self, table: pd.DataFrame) -> np.ndarray:
         truth, predicted = self._codes(table)
         if (predicted == _UNKNOWN).any():
             return np.array([])
-        photos = np.arange(len(table))
-        draws = bootstrap_class_scores(truth, predicted, photos, classes=len(self.classes), draws=BOOTSTRAP_DRAWS)
-        return draws["accuracy"]
+        photos, classes = np.arange(len(table)), len(_classes(table))
+        return bootstrap_class_scores(truth, predicted, photos, classes=classes, draws=BOOTSTRAP_DRAWS)["accuracy"]
 
     def _constant(self, table: pd.DataFrame) -> pd.DataFrame:
         truth, _ = self._codes(table)
         folds = table["fold"].to_numpy()
-        commonest = {}
+        classes = _classes(table)
+        names = np.full(len(table), None, dtype=object)
         for fold in np.unique(folds):
-            counts = np.bincount(truth[folds != fold], minlength=len(self.classes))
-            commonest[fold] = self.classes[counts.argmax()] if counts.any() else None
-        return table.assign(**{probe_column(self.column): [commonest[fold] for fold in folds]})
+            counts = np.bincount(truth[folds != fold], minlength=len(classes))
+            names[folds == fold] = classes[counts.argmax()] if counts.any() else None
+        return table.assign(**{probe_column(self.column): names})
 
     def _codes(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the true and of the predicted classes (photos,)."""
-        index = pd.Index(self.classes)
-        truth, predicted = (
-            index.get_indexer(table[name].astype(str)) for name in (self.column, probe_column(self.column))
-        )
+        index = pd.Index(_classes(table))
+        columns = self.column, probe_column(self.column)
+        truth, predicted = (index.get_indexer(pd.Index(table[name].astype(str))) for name in columns)
         return truth, predicted
 
 
@@ -222,4 +219,10 @@ class ValueProbeReport(ProbeReport):
 
     def _values(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """True and predicted values (photos, columns)."""
-        return table[self.columns].to_numpy(dtype=float), table[self.predicted].to_numpy(dtype=float)
+        return table[self.columns].to_numpy(dtype=np.float64), table[self.predicted].to_numpy(dtype=np.float64)
+
+
+def _classes(table: pd.DataFrame) -> list[str]:
+    """Names of the classes in order, from the columns of their probabilities."""
+    prefix = probability_column("")
+    return [name.removeprefix(prefix) for name in table if str(name).startswith(prefix)]

@@ -47,7 +47,8 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         first: Vectors of the first views (B, D), of any length.
         second: Vectors of the second views.
     """
-    return _distances(first, second)
+    apart = functional.normalize(first.float(), dim=-1) - functional.normalize(second.float(), dim=-1)
+    return apart.square().sum(dim=-1)
 
 
 def uniformity(vectors: Tensor) -> Tensor:
@@ -62,15 +63,11 @@ def uniformity(vectors: Tensor) -> Tensor:
     Returns:
         The measure; NaN where there is no pair.
     """
-    everywhere, _ = _from_all_processes(vectors.detach().float().unsqueeze(0))
-    rows = everywhere.squeeze(0)
+    own = functional.normalize(vectors.detach().float(), dim=-1)
+    rows = _from_all_processes(own.unsqueeze(0))[0].squeeze(0)
     earlier, later = torch.triu_indices(len(rows), len(rows), offset=1, device=rows.device)
-    return _distances(rows[earlier], rows[later]).mul(-_UNIFORMITY_SCALE).exp().mean().log()
-
-
-def _distances(first: Tensor, second: Tensor) -> Tensor:
-    apart = functional.normalize(first.float(), dim=-1) - functional.normalize(second.float(), dim=-1)
-    return apart.square().sum(dim=-1)
+    squared_distances = 2 - 2 * (rows @ rows.T)[earlier, later]
+    return squared_distances.mul(-_UNIFORMITY_SCALE).exp().mean().log()
 
 
 def _from_all_processes(vectors: Tensor) -> tuple[Tensor, int]:
