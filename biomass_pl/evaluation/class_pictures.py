@@ -1,4 +1,4 @@
-"""Pictures of predicted classes: what is taken for what, how sure, the worst mistakes, features, attention. No torch."""
+"""Pictures of predicted classes: confusion, reliability, the worst mistakes, features, attention. No torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,16 @@ _MOST_CELLS_WITH_NUMBERS = 40
 _CELL = 0.55
 """Inches of a cell of the confusion matrix, in which two lines of numbers are readable."""
 
-_MATRIX = (4.0, 20.0)
+_MATRIX = (5.0, 20.0)
 """Smallest and largest side of the confusion matrix in inches."""
 
 _SHEET_COLUMNS = 5
 _MOST_MISTAKES = 20
 _THUMBNAIL = 256
 """Longest side of a thumbnail in pixels."""
+
+_TITLE = 64
+"""Characters of a line above two thumbnails."""
 
 _MOST_POINTS = 2000
 """t-SNE of more photos takes minutes."""
@@ -180,9 +183,10 @@ def attention_sheet(
         for panel in (plain, covered):
             panel.imshow(small)
         covered.imshow(
-            heat, cmap="jet", alpha=0.5, interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5)
+            heat, cmap="turbo", alpha=0.5, interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5)
         )
-        plain.set_title(_plain(title), fontsize=8, loc="left")
+        lines = [shortened(line, _TITLE) for line in title.splitlines()]
+        plain.set_title(_plain("\n".join(lines)), fontsize=8, loc="left")
     save_figure(figure, path)
 
 
@@ -193,12 +197,13 @@ def two_dimensions(vectors: np.ndarray) -> np.ndarray:
         vectors: Of one network: another's mean something else (photos, features).
 
     Returns:
-        (photos, 2), the same for the same vectors. With less than ten photos, the first two principal components.
+        (photos, 2), the same for the same vectors. With less than ten photos or two features,
+        the principal components.
     """
     if len(vectors) < 2 or np.ptp(vectors, axis=0).max() == 0:
         return np.zeros((len(vectors), 2))
     reduced = PCA(n_components=min(50, *vectors.shape), random_state=_SEED).fit_transform(vectors.astype(np.float64))
-    if len(vectors) < _FEWEST_FOR_TSNE:
+    if len(vectors) < _FEWEST_FOR_TSNE or reduced.shape[1] < 2:
         return np.pad(reduced, ((0, 0), (0, 1)))[:, :2]
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=_SEED).fit_transform(reduced))
@@ -266,6 +271,7 @@ def _sheet(count: int, *, columns: int = _SHEET_COLUMNS, title: str = "") -> tup
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.axis("off")
+        panel.set_anchor("N")
     if title:
         figure.suptitle(title)
     return figure, list(panels[:count])

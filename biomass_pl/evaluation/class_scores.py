@@ -142,10 +142,10 @@ def _resampled_counts(
     count = int(group.max()) + 1
     # Sides of a confusion matrix and its diagonal, for each group: accuracy and F1 depend on nothing else.
     counts = np.zeros((count, 3, classes), dtype=np.int64)
-    np.add.at(counts, (group, 1, truth), 1)
-    np.add.at(counts, (group, 2, predicted), 1)
+    np.add.at(counts[:, 1], (group, truth), 1)
+    np.add.at(counts[:, 2], (group, predicted), 1)
     right = truth == predicted
-    np.add.at(counts, (group[right], 0, truth[right]), 1)
+    np.add.at(counts[:, 0], (group[right], truth[right]), 1)
     # Groups with equal counts are interchangeable: most have a single photo, and so one of few forms.
     forms, groups_of_form = np.unique(counts.reshape(count, -1), axis=0, return_counts=True)
     times = np.random.default_rng(seed).multinomial(count, groups_of_form / count, size=draws)

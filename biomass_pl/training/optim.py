@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from timm.models import group_parameters
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -33,6 +35,8 @@ class OptimConfig:
         head_lr_frozen: Peak rate of everything but the backbone while the backbone is frozen.
         weight_decay: Weight decay of AdamW.
         warmup_epochs: Epochs of linear warm-up, from a tenth of the rate, before the cosine down to 1e-7.
+        layer_decay: Rate of a layer of the backbone as a share of the next one's, above 0 to 1; the last layer learns
+            at `backbone_lr` (Clark et al. 2020, ELECTRA). 1: all layers learn at the same rate.
     """
 
     head_lr: float = 2e-4
@@ -40,8 +44,11 @@ class OptimConfig:
     head_lr_frozen: float = 1e-3
     weight_decay: float = 0.01
     warmup_epochs: int = 2
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"model.optim.layer_decay is {self.layer_decay}; give a share above 0, up to 1.")
         for name, value in vars(self).items():
             if value < 0:
                 raise ConfigError(f"model.optim.{name} is {value}; give 0 or more.")
@@ -116,24 +123,40 @@ def warmup_cosine(step: int, *, peak: float, warmup: int, total: int) -> float:
 
 
 def backbone_and_head(
-    *, backbone: Iterable[Parameter], head: Iterable[Parameter], config: OptimConfig, length: TrainingLength
+    *, backbone: nn.Module, head: Iterable[Parameter], config: OptimConfig, length: TrainingLength
 ) -> list[ParameterGroup]:
-    """The groups `backbone` and `head` of a training in one or two stages.
+    """The groups of a training in one or two stages: those of the backbone, and `head`.
+
+    The backbone is one group, `backbone`, or with `layer_decay` below 1 a group for each of the layers that timm
+    tells apart, from the input on: `backbone_00`, `backbone_01`, ... Of L layers, layer l from 1 learns at
+    `layer_decay ** (L - l)` times the rate of the backbone, at every step.
 
     Args:
-        backbone: Weights of the backbone.
+        backbone: Network without its head; one of timm's where its layers learn at different rates.
         head: All other weights.
         config: The rates.
         length: How long training lasts.
+
+    Raises:
+        ConfigError: Layers should learn at different rates, but the network does not tell them apart.
     """
+    rate = partial(backbone_rate, config=config, length=length)
+    if config.layer_decay == 1:
+        groups = [("backbone", list(backbone.parameters()), rate)]
+    else:
+        layers = _layers(backbone)
+        groups = [
+            (
+                f"backbone_{number:02d}",
+                parameters,
+                partial(_scaled, rate=rate, scale=config.layer_decay ** (len(layers) - 1 - number)),
+            )
+            for number, parameters in enumerate(layers)
+        ]
+    groups.append(("head", list(head), partial(head_rate, config=config, length=length)))
     return [
-        ParameterGroup(
-            name=name,
-            parameters=list(parameters),
-            rate=partial(rate, config=config, length=length),
-            weight_decay=config.weight_decay,
-        )
-        for name, parameters, rate in (("backbone", backbone, backbone_rate), ("head", head, head_rate))
+        ParameterGroup(name=name, parameters=parameters, rate=rate, weight_decay=config.weight_decay)
+        for name, parameters, rate in groups
     ]
 
 
@@ -169,3 +192,19 @@ def _stage_2(step: int, peak: float, config: OptimConfig, length: TrainingLength
         warmup=config.warmup_epochs * steps,
         total=(length.epochs - frozen) * steps,
     )
+
+
+def _layers(network: nn.Module) -> list[list[Parameter]]:
+    """Weights of a network's layers, from the input on, as timm groups them; the last norm belongs to the last one."""
+    matcher = getattr(network, "group_matcher", None)
+    layers = {} if matcher is None else group_parameters(network, matcher(coarse=False), return_values=True)
+    if len(layers) < 2:
+        raise ConfigError(
+            f"timm does not tell the layers of {type(network).__name__} apart, as model.optim.layer_decay needs it. "
+            "Set model.optim.layer_decay: 1.0, or choose another model.backbone."
+        )
+    return [layers[number] for number in sorted(layers)]
+
+
+def _scaled(step: int, *, rate: Callable[[int], float], scale: float) -> float:
+    return scale * rate(step)

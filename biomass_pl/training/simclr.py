@@ -172,9 +172,7 @@ class SimCLR(ImageTask):
         else:
             self._values = columns.to_numpy(dtype=np.float64)
         self._files = self._unlabelled_photos(data)
-        data.use_pairs(
-            partial(PairDataset, files=self._files, augmentation=self.pairs, tile_size=self.tile_size)
-        )
+        data.use_pairs(partial(PairDataset, files=self._files, augmentation=self.pairs, tile_size=self.tile_size))
 
     def check_data(self, data: FoldDataModule) -> None:
         """Refuses what leaves nothing to contrast or to probe, and unlabelled photos that cannot be read.
@@ -187,7 +185,9 @@ class SimCLR(ImageTask):
         if data.batch_size < 2:
             raise ConfigError("data.batch_size 1 leaves a photo nothing to be told from. Give 2 or more.")
         if data.bank is not None:
-            raise ConfigError("SimCLR learns from pixels, which the feature bank does not keep. Set data.bank_views: 0.")
+            raise ConfigError(
+                "SimCLR learns from pixels, which the feature bank does not keep. Set data.bank_views: 0."
+            )
         trained = self._values[~data.split.held_out(data.names())]
         if self._known_truth.kind == "classes" and len(np.unique(trained)) < 2:
             raise FoldError(

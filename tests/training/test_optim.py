@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,11 +119,16 @@ def new_weights(count: int) -> list[nn.Parameter]:
     return [nn.Parameter(torch.ones(1)) for _ in range(count)]
 
 
+def new_backbone() -> nn.ParameterList:
+    """A backbone of a single weight."""
+    return nn.ParameterList(new_weights(1))
+
+
 def test_the_optimizer_has_the_named_groups_and_decay():
     backbone, head = nn.Linear(2, 3), nn.Linear(3, 1)
     config = OptimConfig(weight_decay=0.03)
     optimizer, _ = make_optimizer(
-        backbone_and_head(backbone=backbone.parameters(), head=head.parameters(), config=config, length=FULL)
+        backbone_and_head(backbone=backbone, head=head.parameters(), config=config, length=FULL)
     )
     groups = {group["name"]: group for group in optimizer.param_groups}
     assert list(groups) == ["backbone", "head"]
@@ -134,7 +140,7 @@ def test_the_optimizer_has_the_named_groups_and_decay():
 @pytest.mark.parametrize("length", [FULL, HEAD_ONLY, TWO_STAGE], ids=["full", "head only", "two-stage"])
 def test_stepping_gives_each_group_its_rate(length):
     optimizer, schedule = make_optimizer(
-        backbone_and_head(backbone=new_weights(1), head=new_weights(1), config=CONFIG, length=length)
+        backbone_and_head(backbone=new_backbone(), head=new_weights(1), config=CONFIG, length=length)
     )
     for step in range(40):
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
@@ -145,9 +151,10 @@ def test_stepping_gives_each_group_its_rate(length):
 
 
 def test_stage_1_moves_the_head_alone_and_stage_2_both():
-    weights = new_weights(2)
+    backbone, head = new_backbone(), new_weights(1)
+    weights = [*backbone, *head]
     optimizer, schedule = make_optimizer(
-        backbone_and_head(backbone=weights[:1], head=weights[1:], config=CONFIG, length=TWO_STAGE)
+        backbone_and_head(backbone=backbone, head=head, config=CONFIG, length=TWO_STAGE)
     )
     history = []
     for _ in range(14):
@@ -187,3 +194,73 @@ def test_any_groups_learn_each_at_its_own_rate_and_decay():
 def test_a_negative_setting_is_named(name):
     with pytest.raises(ConfigError, match=rf"model\.optim\.{name} is -1; give 0 or more"):
         OptimConfig(**{name: -1})
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, math.nan])
+def test_a_decay_over_layers_out_of_range_is_named(share):
+    with pytest.raises(ConfigError, match=rf"model\.optim\.layer_decay is {share}; give a share above 0, up to 1"):
+        OptimConfig(layer_decay=share)
+
+
+def layered(network: nn.Module, share: float, length: TrainingLength = FULL) -> list[ParameterGroup]:
+    config = OptimConfig(head_lr=1e-2, backbone_lr=1e-3, weight_decay=0.03, warmup_epochs=0, layer_decay=share)
+    return backbone_and_head(backbone=network, head=new_weights(2), config=config, length=length)
+
+
+@pytest.mark.parametrize(
+    ("name", "firsts"),
+    [
+        (
+            "test_vit.r160_in1k",
+            ["cls_token", *(f"blocks.{number}.norm1.weight" for number in range(6))],  # the last norm is of block 5
+        ),
+        ("test_resnet", ["conv1.0.weight", *(f"layer{number}.0.conv1.weight" for number in (1, 2, 3, 4))]),
+    ],
+)
+def test_each_layer_of_the_backbone_is_a_group_with_a_share_of_the_next_ones_rate(name, firsts):
+    network = timm.create_model(name, num_classes=0)
+    *layers, head = layered(network, 0.5)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert [names[id(group.parameters[0])] for group in layers] == firsts
+    assert [group.name for group in layers] == [f"backbone_{number:02d}" for number in range(len(firsts))]
+    assert [group.rate(0) for group in layers] == [1e-3 / 2**above for above in reversed(range(len(firsts)))]
+    assert (head.name, len(head.parameters), head.rate(0)) == ("head", 2, 1e-2)
+    assert {group.weight_decay for group in layers} == {0.03}
+
+
+def test_layers_hold_every_weight_of_the_backbone_once():
+    network = timm.create_model("test_vit", num_classes=0)
+    *layers, _ = layered(network, 0.65)
+    assert sorted(id(parameter) for group in layers for parameter in group.parameters) == sorted(
+        map(id, network.parameters())
+    )
+
+
+def test_layers_learn_at_rates_in_one_proportion_at_every_step_of_two_stages():
+    """Shares .25, .5, 1 are exact in binary."""
+    network = timm.create_model("test_resnet", num_classes=0)
+    *layers, head = layered(network, 0.5, TWO_STAGE)
+    whole, _ = layered(network, 1.0, TWO_STAGE)
+    for step in range(41):
+        assert [group.rate(step) for group in layers] == [whole.rate(step) / 2**above for above in (4, 3, 2, 1, 0)]
+    assert layers[0].rate(11) == layers[-1].rate(11) == 0 and head.rate(11) > 0
+
+
+def test_without_decay_over_layers_the_backbone_is_one_group_in_its_own_order():
+    network = timm.create_model("test_vit", num_classes=0)
+    backbone, head = layered(network, 1.0)
+    assert (backbone.name, head.name) == ("backbone", "head")
+    assert [id(parameter) for parameter in backbone.parameters] == [id(parameter) for parameter in network.parameters()]
+
+
+class OneLayer(nn.Linear):
+    """A network whose weights are all of one layer to timm."""
+
+    def group_matcher(self, coarse: bool) -> dict[str, str]:
+        return {"stem": r"^weight|bias"}
+
+
+@pytest.mark.parametrize("network", [nn.Linear(2, 2), OneLayer(2, 2)], ids=["no layers", "one layer"])
+def test_a_backbone_whose_layers_are_not_told_apart_is_refused(network):
+    with pytest.raises(ConfigError, match=r"layers of \w+ apart, as .*\. Set model\.optim\.layer_decay: 1\.0"):
+        layered(network, 0.9)
