@@ -205,10 +205,11 @@ def _bench(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to time (default: 10)")
     parser.add_argument("--out", type=Path, help="JSON file (default: lightning_logs/NAME/bench.json)")
     options, rest = _parse(parser, arguments)
-    from biomass_pl.harness.bench import bench
     from biomass_pl.harness.quiet import quiet_libraries
 
     with quiet_libraries():
+        from biomass_pl.harness.bench import bench
+
         bench(rest, steps=options.steps, out=options.out)
 
 

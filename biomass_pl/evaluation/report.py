@@ -45,7 +45,7 @@ class Report(abc.ABC):
     uses_arrays: ClassVar[bool] = False
     """Whether `score` needs the arrays (such as embeddings) of the predictions."""
 
-    text_columns: ClassVar[tuple[str, ...]] = ()
+    text_columns: tuple[str, ...] = ()
     """Columns of texts beside those that name an item: read back as they were written, `007` and `NA` too."""
 
     stacking: ClassVar[StackColumns | None] = None

@@ -5,7 +5,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("lightning.pytorch", "lightning.fabric")
+_LEVELS = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "torch.utils.cpp_extension": logging.ERROR,  # at its import: that there is a CUDA compiler and no GPU
+}
 
 _IRRELEVANT = (
     ".*does not have many workers.*",  # a choice of the configuration
@@ -20,15 +24,15 @@ _IRRELEVANT = (
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Keeps back what the libraries report for every fold anew and what says nothing to the user."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    loggers = {name: logging.getLogger(name) for name in _LEVELS}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for name, level in _LEVELS.items():
+        loggers[name].setLevel(level)
     try:
         with warnings.catch_warnings():
             for message in _IRRELEVANT:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            loggers[name].setLevel(level)

@@ -1,1 +1,1 @@
-"""Leaf disease from photographs: classes, self-supervision and calibrated probabilities."""
+"""Leaf disease, told from photos of single leaves: pre-training without labels, then classification."""

@@ -1,26 +1,28 @@
 """Any timm network as a feature extractor for tiles."""
 
-import difflib
 import hashlib
+import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from timm.data.config import resolve_model_data_config
-from timm.models import get_pretrained_cfg, load_state_dict
+from timm.models import clean_state_dict, load_state_dict
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from biomass_pl.errors import ConfigError, WeightsError
+from biomass_pl.training.timm_networks import create_network, first_line, has_fixed_size, size_message
 
 logger = logging.getLogger(__name__)
 
 _TILES_IN_CACHE = 32
 """Tiles that a CPU without gradients takes at once; measured with a ViT, a fifth faster than 64."""
+
+_STATE_ENTRIES = ("ema_state_dict", "model_state_dict", "model_backbone_state_dict")
+"""Where checkpoints of other programs hold their weights, besides where timm looks; averaged weights come first."""
 
 
 class Backbone(nn.Module):
@@ -35,9 +37,10 @@ class Backbone(nn.Module):
         weights: Local weights file (safetensors or a state dict), used instead of timm's.
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them.
         tile_batch: Tiles that go through the network at once; 0 takes all.
+        args: Options of this network in timm, such as `drop_path_rate`.
 
     Raises:
-        ConfigError: No network has this name, or it cannot take tiles of this size.
+        ConfigError: No network has this name or these options, or it cannot take tiles of this size.
         WeightsError: The weights cannot be fetched, read or fitted.
     """
 
@@ -53,23 +56,23 @@ class Backbone(nn.Module):
         weights: Path | None = None,
         grad_checkpointing: bool = False,
         tile_batch: int = 0,
+        args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.tile_size = tile_size
         self.tile_batch = tile_batch
         # Convolutions run faster with the channels last; ViTs, of a fixed input size, have but one.
-        config = get_pretrained_cfg(name, allow_unregistered=True) if _is_known(name) else None
-        fixed = config is not None and config.fixed_input_size
-        self.memory_format = torch.contiguous_format if fixed else torch.channels_last
-        self.network = _create(name, tile_size, pretrained=pretrained and weights is None)
+        self.memory_format = torch.contiguous_format if has_fixed_size(name) else torch.channels_last
+        self.args = dict(args or {})
+        self.network = create_network(name, tile_size, pretrained=pretrained and weights is None, args=self.args)
         if weights is not None:
-            _load(self.network, weights)
+            load_encoder(self.network, _read_weights(weights), origin=str(weights))
         statistics = resolve_model_data_config(self.network)  # type: ignore[no-untyped-call]
         for key in ("mean", "std"):
             # Not in the state dict: they belong to the network's name, not to what was learned.
             self.register_buffer(key, 255 * torch.tensor(statistics[key]).view(3, 1, 1), persistent=False)
-        self.num_features: int = _feature_count(self.network, name, tile_size)
+        self.num_features: int = _feature_count(self.network, name, tile_size, self.args)
         if grad_checkpointing:
             _checkpoint_gradients(self.network, name)
 
@@ -95,8 +98,9 @@ class Backbone(nn.Module):
         return torch.cat(features).reshape(*tiles.shape[:-3], -1)
 
     def fingerprint(self) -> str:
-        """Names the network and its weights: equal for equal features, whatever trained them."""
-        digest = hashlib.sha256(f"{self.name} {self.tile_size}".encode())
+        """Names the network, its options and weights: equal for equal features, whatever trained them."""
+        args = f" {json.dumps(self.args, sort_keys=True, default=str)}" if self.args else ""
+        digest = hashlib.sha256(f"{self.name} {self.tile_size}{args}".encode())
         for name, tensor in [*self.state_dict().items(), ("mean", self.mean), ("std", self.std)]:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -106,60 +110,17 @@ class Backbone(nn.Module):
         """Whether the network learns from the statistics of its batches, as batch normalisation does."""
         return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
 
-    def _encode(self, tiles: Tensor) -> Tensor:
+    def normalise(self, tiles: Tensor) -> Tensor:
+        """What the network itself takes, of tiles of 0 to 255 (B, 3, S, S)."""
         pixels = tiles.to(self.mean.dtype)
-        normalised = ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
-        features: Tensor = self.network(normalised)
+        return ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+
+    def _encode(self, tiles: Tensor) -> Tensor:
+        features: Tensor = self.network(self.normalise(tiles))
         return features
 
     def _learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self.parameters())
-
-
-def _create(name: str, tile_size: int, *, pretrained: bool) -> nn.Module:
-    if not _is_known(name):
-        similar = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3)
-        hint = f"Did you mean {', '.join(similar)}?" if similar else "timm.list_models() lists all."
-        raise ConfigError(f"timm has no network '{name}' (model.backbone). {hint}")
-    config = get_pretrained_cfg(name, allow_unregistered=True)
-    # Networks with a fixed input size, such as ViTs, are built for the tiles; the others take any size.
-    sized: dict[str, Any] = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
-    if pretrained:
-        logger.info("Loading the pretrained weights of '%s'; the first time they are fetched", name)
-    try:
-        with _quiet_hub():
-            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
-    except (ValueError, AssertionError) as error:
-        raise ConfigError(_size_message(name, tile_size, error)) from error
-    except (OSError, RuntimeError, KeyError) as error:
-        if not pretrained:
-            raise ConfigError(_size_message(name, tile_size, error)) from error
-        raise WeightsError(
-            f"The pretrained weights of '{name}' cannot be had ({_first_line(error)}). "
-            "Set model.pretrained: false, or give a local file as model.backbone_weights."
-        ) from error
-    if not isinstance(network, nn.Module):
-        msg = f"timm gave a {type(network)} for '{name}'"
-        raise TypeError(msg)
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if sized and patch is not None and tile_size % patch[0]:
-        fitting = max(1, tile_size // patch[0]) * patch[0]
-        raise ConfigError(
-            f"'{name}' cuts its input into patches of {patch[0]} px, which do not fill tiles of {tile_size} px. "
-            f"Set data.tile_size (data.image_size) to {fitting} or {fitting + patch[0]}."
-        )
-    return network
-
-
-def _is_known(name: str) -> bool:
-    """Whether timm has the network and, where the name goes on with a dot, its weights of that name."""
-    if not timm.is_model(name):
-        return False
-    try:
-        get_pretrained_cfg(name, allow_unregistered=True)
-    except RuntimeError:
-        return False
-    return True
 
 
 def _checkpoint_gradients(network: nn.Module, name: str) -> None:
@@ -171,72 +132,68 @@ def _checkpoint_gradients(network: nn.Module, name: str) -> None:
         switch(True)
     except AssertionError as error:
         raise ConfigError(
-            f"'{name}' cannot checkpoint its gradients ({_first_line(error)}). Set model.grad_checkpointing: false."
+            f"'{name}' cannot checkpoint its gradients ({first_line(error)}). Set model.grad_checkpointing: false."
         ) from error
 
 
-def _feature_count(network: nn.Module, name: str, tile_size: int) -> int:
+def _feature_count(network: nn.Module, name: str, tile_size: int, args: Mapping[str, Any]) -> int:
     """Length of the feature vector, found by trying one tile."""
     training = network.training
     try:
         with torch.inference_mode():
             features = network.eval()(torch.zeros(1, 3, tile_size, tile_size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(_size_message(name, tile_size, error)) from error
+        raise ConfigError(size_message(name, tile_size, error, args)) from error
     network.train(training)
     if features.ndim != 2:
         raise ConfigError(f"'{name}' gives features of shape {tuple(features.shape)}, not one vector per tile.")
     return int(features.shape[1])
 
 
-def _load(network: nn.Module, path: Path) -> None:
-    """Loads a local file, strictly but for the classifier that a feature extractor does not have."""
-    if not path.is_file():
-        raise WeightsError(f"Weights file {path} does not exist. Correct model.backbone_weights.")
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        raise WeightsError(
-            f"{path} holds no weights ({_first_line(error)}). Give a safetensors file or a saved state dict."
-        ) from error
+def load_encoder(network: nn.Module, state: Mapping[str, Any], *, origin: str) -> None:
+    """Gives a network the weights of another of its kind, strictly but for the classifier that it does not have.
+
+    Args:
+        network: A network of timm without classifier, such as that of a backbone.
+        state: Weights by name; names of DataParallel and torch.compile are understood.
+        origin: Where they come from, for the message.
+
+    Raises:
+        WeightsError: They do not fit.
+    """
+    fitting = clean_state_dict(dict(state))
     config: Any = network.pretrained_cfg
     classifiers = config.get("classifier") or ()
     for classifier in (classifiers,) if isinstance(classifiers, str) else classifiers:
         for part in ("weight", "bias"):
-            state.pop(f"{classifier}.{part}", None)
+            fitting.pop(f"{classifier}.{part}", None)
     try:
-        network.load_state_dict(state, strict=True)
+        network.load_state_dict(fitting, strict=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"The weights in {path} do not fit the backbone and tile size:\n{_beginning(error)}\n"
+            f"The weights in {origin} do not fit the backbone and tile size:\n{_beginning(error)}\n"
             "Set model.backbone and data.tile_size (data.image_size) to those the weights were made for."
         ) from error
 
 
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Keeps the hub client's retries off the terminal; what they end in is reported once."""
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.CRITICAL)
+def _read_weights(path: Path) -> dict[str, Any]:
+    """The state dict in a local file."""
+    if not path.is_file():
+        raise WeightsError(f"Weights file {path} does not exist. Correct model.backbone_weights.")
     try:
-        yield
-    finally:
-        hub.setLevel(level)
-
-
-def _size_message(name: str, tile_size: int, error: BaseException) -> str:
-    return (
-        f"'{name}' cannot take tiles of {tile_size} px ({_first_line(error)}). Choose another data.tile_size "
-        "(data.image_size), such as the network's own."
-    )
+        state = load_state_dict(str(path), weights_only=True)
+        there = [entry for entry in _STATE_ENTRIES if state.get(entry) is not None]
+        if there:
+            logger.info("Of %s, the weights under '%s' are loaded", path, there[0])
+            state = clean_state_dict(state[there[0]])
+    except Exception as error:  # a damaged file can raise anything
+        raise WeightsError(
+            f"{path} holds no weights ({first_line(error)}). Give a safetensors file or a saved state dict."
+        ) from error
+    return state
 
 
 def _beginning(error: BaseException) -> str:
     """The first mismatches of a state dict; a large network has hundreds."""
     lines = str(error).splitlines()
     return "\n".join(f"{line[:200]}..." if len(line) > 200 else line for line in lines[:4])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

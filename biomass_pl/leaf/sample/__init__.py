@@ -1,0 +1,1 @@
+"""A rendered sample of cotton leaves: healthy, and with six kinds of damage."""

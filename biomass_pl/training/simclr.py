@@ -1,0 +1,354 @@
+"""SimCLR: a backbone learns from pairs of views without labels, and a linear probe tells how well."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from biomass_pl.data.base import FoldDataModule, Truth
+from biomass_pl.data.pairs import PairAugmentation, PairDataset, without_copies
+from biomass_pl.data.photos import check_photos, find_photos
+from biomass_pl.errors import ConfigError, FoldError, RunError
+from biomass_pl.evaluation.probe import LinearProbe, fit_class_probe, fit_value_probe, mean_r2
+from biomass_pl.evaluation.probe_report import ClassProbeReport, ValueProbeReport, probability_column, probe_column
+from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.contrastive import alignment, nt_xent, uniformity
+from biomass_pl.training.epoch_scores import EpochOutputs
+from biomass_pl.training.image_task import ImageTask
+from biomass_pl.training.optim import OptimConfig
+from biomass_pl.training.task import Objective, StepOutput
+
+logger = logging.getLogger(__name__)
+
+torch.serialization.add_safe_globals([PairAugmentation])  # checkpoints of tasks made in Python hold one
+
+_CLASSES = "probe_classes"
+"""Where a checkpoint keeps the names of the classes."""
+
+
+class ProbeState(nn.Module):
+    """The newest linear probe and the scores so far, kept in checkpoints.
+
+    Args:
+        num_features: Length of a feature vector.
+        outputs: Classes, or columns of values.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    epochs: Tensor
+    score: Tensor
+    untrained: Tensor
+
+    def __init__(self, *, num_features: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.full((outputs, num_features), torch.nan))
+        self.register_buffer("bias", torch.full((outputs,), torch.nan))
+        self.register_buffer("epochs", torch.tensor(0))  # finished ones at the newest probe, its own among them
+        self.register_buffer("score", torch.tensor(torch.nan))
+        self.register_buffer("untrained", torch.tensor(torch.nan))
+
+    def take(self, probe: LinearProbe) -> None:
+        """Replaces the probe."""
+        self.weight.copy_(torch.from_numpy(probe.weight))
+        self.bias.copy_(torch.from_numpy(probe.bias))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Logits or values (B, outputs) of feature vectors (B, D), float64 on the CPU."""
+        return vectors.cpu().double() @ self.weight.cpu().double().T + self.bias.cpu().double()
+
+
+class SimCLRNetwork(nn.Module):
+    """Backbone, projection head of SimCLR, and the linear probe beside them.
+
+    Args:
+        backbone: What is trained to be used elsewhere.
+        projection_dim: Length of the vectors that are compared.
+        outputs: Classes, or columns of values, of the probe.
+    """
+
+    def __init__(self, *, backbone: Backbone, projection_dim: int, outputs: int) -> None:
+        super().__init__()
+        width = backbone.num_features
+        self.backbone = backbone
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))
+        self.probe = ProbeState(num_features=width, outputs=outputs)
+
+
+class SimCLR(ImageTask):
+    """Learns without labels that two views of a photo are alike (Chen et al. 2020), with the data of any system.
+
+    A linear model on the features of the training photos, scored on those held out, chooses the best checkpoint:
+    after the first epoch, every `probe_every` epochs and after the last one. In between the score stands still.
+
+    Args:
+        backbone: Name of any timm network.
+        temperature: Divides the cosine similarities of views.
+        projection_dim: Length of the vectors that are compared.
+        chunk: Views that the backbone takes at once, for small memories, with the same gradient; 0 takes all.
+        pairs: How views are made of a photo.
+        unlabelled: Folders of photos to learn from as well; copies of labelled photos in them are left out.
+        probe_every: Epochs from one linear probe to the next.
+        optim: Rates of the optimizer; head_lr is that of the projection.
+        **kwargs: Settings of every image model.
+    """
+
+    network: SimCLRNetwork
+
+    def __init__(
+        self,
+        *,
+        backbone: str,
+        temperature: float = 0.07,
+        projection_dim: int = 128,
+        chunk: int = 0,
+        pairs: PairAugmentation = PairAugmentation(),
+        unlabelled: list[Path] | None = None,
+        probe_every: int = 10,
+        optim: OptimConfig = OptimConfig(head_lr=3e-4, backbone_lr=3e-4, weight_decay=1e-4, warmup_epochs=10),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone=backbone, optim=optim, tile_batch=0, **kwargs)
+        if temperature <= 0:
+            raise ConfigError(f"model.temperature is {temperature}; give more than 0.")
+        for name, number, least in (
+            ("projection_dim", projection_dim, 1),
+            ("chunk", chunk, 0),
+            ("probe_every", probe_every, 1),
+        ):
+            if number < least:
+                raise ConfigError(f"model.{name} is {number}; give {least} or more.")
+        # Paths are no plain values, which is all that a checkpoint may hold.
+        self.save_hyperparameters(ignore=["unlabelled"])
+        self.temperature = temperature
+        self.projection_dim = projection_dim
+        self.chunk = chunk
+        self.pairs = pairs
+        self.unlabelled = unlabelled or []
+        self.probe_every = probe_every
+        self.classes: tuple[str, ...] = ()
+        self._truth: Truth | None = None
+        self._files: Sequence[Path] = ()
+        self._are_checked = False
+        self._rows: dict[str, int] = {}
+        self._values = np.empty(0)
+
+    @property
+    def truth(self) -> Truth | None:
+        """What the linear probe predicts; it decides on the objective and the report."""
+        return self._truth
+
+    @truth.setter
+    def truth(self, truth: Truth | None) -> None:
+        if truth is None:
+            raise ConfigError("SimCLR is probed by what is known of labelled items, and these data tell nothing of it.")
+        self._truth = truth
+        if truth.kind == "classes":
+            self.objective = Objective(name="val/probe_accuracy")
+            self.report = ClassProbeReport(column=truth.columns[0])
+        else:
+            self.objective = Objective(name="val/probe_r2")
+            self.report = ValueProbeReport(columns=truth.columns)
+
+    def set_up_for(self, data: FoldDataModule) -> None:
+        """Takes the truth of the items, for the probe, and has training loaders yield pairs.
+
+        Raises:
+            ConfigError: Unlabelled photos cannot be told from those held out.
+            DataError: There is no such folder of unlabelled photos.
+        """
+        self.truth = data.truth
+        self._rows = {str(name): row for row, name in enumerate(data.names())}
+        columns = data.items()[list(self._known_truth.columns)]
+        if self._known_truth.kind == "classes":
+            self._values, classes = pd.factorize(columns.iloc[:, 0], sort=True)
+            self.classes = tuple(map(str, classes))
+        else:
+            self._values = columns.to_numpy(dtype=np.float64)
+        self._files = self._unlabelled_photos(data)
+        data.use_pairs(partial(PairDataset, files=self._files, augmentation=self.pairs, tile_size=self.tile_size))
+
+    def check_data(self, data: FoldDataModule) -> None:
+        """Refuses what leaves nothing to contrast or to probe, and unlabelled photos that cannot be read.
+
+        Raises:
+            ConfigError: A setting of the data does not go with pairs.
+            FoldError: All training photos are of one class.
+            DataError: Unlabelled photos cannot be read; lists them.
+        """
+        if data.batch_size < 2:
+            raise ConfigError("data.batch_size 1 leaves a photo nothing to be told from. Give 2 or more.")
+        if data.bank is not None:
+            raise ConfigError(
+                "SimCLR learns from pixels, which the feature bank does not keep. Set data.bank_views: 0."
+            )
+        trained = self._values[~data.split.held_out(data.names())]
+        if self._known_truth.kind == "classes" and len(np.unique(trained)) < 2:
+            raise FoldError(
+                f"Fold {data.split.fold} trains on photos of one class only, which leaves a linear probe nothing to "
+                "learn. Give other folds."
+            )
+        if not self._are_checked:
+            check_photos(self._files)
+            self._are_checked = True
+
+    def start_from(self, data: FoldDataModule) -> None:
+        """Tells how many unlabelled photos there are."""
+        super().start_from(data)
+        if self.unlabelled and self.trainer.is_global_zero:
+            copies = len(find_photos(self.unlabelled)) - len(self._files)
+            logger.info(
+                "Learning from %d unlabelled photos as well; %d copies of labelled photos among them are left out",
+                len(self._files),
+                copies,
+            )
+
+    def make_network(self, backbone: Backbone) -> SimCLRNetwork:
+        """Backbone, projection head, linear probe.
+
+        Raises:
+            ConfigError: Chunks would change what the backbone learns.
+        """
+        if self.chunk and backbone.has_batch_statistics():
+            raise ConfigError(
+                f"model.chunk {self.chunk} would cut the batches whose statistics '{self.backbone_name}' learns from "
+                "(batch normalisation). Set model.chunk: 0 and lower data.batch_size, or choose another backbone."
+            )
+        backbone.tile_batch = self.chunk
+        outputs = len(self.classes if self._known_truth.kind == "classes" else self._known_truth.columns)
+        return SimCLRNetwork(backbone=backbone, projection_dim=self.projection_dim, outputs=outputs)
+
+    def step(self, batch: dict[str, Any]) -> StepOutput:
+        """Loss of a batch of pairs, with the alignment and uniformity of what is compared."""
+        first, second = self.network.projection(self.backbone(batch["tiles"])).unbind(dim=1)
+        measures = {"alignment": alignment(first, second)}
+        if len(first) > 1:
+            measures["uniformity"] = (uniformity(first) + uniformity(second)) / 2
+        return StepOutput(losses={"contrastive": nt_xent(first, second, self.temperature)}, measures=measures)
+
+    def predict_columns(self, features: Tensor) -> dict[str, Tensor]:
+        """What the linear probe says: `prob_<class>`, or `probe_<column>` of values."""
+        outputs = self.network.probe(_mean_vectors(features))
+        if self._known_truth.kind == "classes":
+            names = [probability_column(name) for name in self.classes]
+            outputs = outputs.softmax(dim=1)
+        else:
+            names = [probe_column(column) for column in self._known_truth.columns]
+        return dict(zip(names, outputs.unbind(dim=1), strict=True))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the names of the classes."""
+        checkpoint[_CLASSES] = list(self.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the names of the classes.
+
+        Raises:
+            RunError: The checkpoint has none.
+        """
+        classes = checkpoint.get(_CLASSES)
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise RunError("A checkpoint of SimCLR does not name the classes of its probe: it is damaged.")
+        self.classes = tuple(classes)
+
+    def on_train_start(self) -> None:
+        """Scores the network before any training; a resumed run has that already."""
+        if not self.network.probe.untrained.isnan():
+            return
+        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.network.probe.untrained.fill_(self._probed(self._vectors_of(data.plain_loader(held_out=True))))
+
+    def kept_names(self) -> tuple[str, ...]:
+        """Feature vectors, and the rows of the items in their table."""
+        return "vector", "row"
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Keeps the features of held-out photos where a probe is due."""
+        if self._probe_is_due():
+            self.kept.update(self._vectors(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the score of a new probe, or of the newest one, and that of the untrained network."""
+        if self._probe_is_due():
+            super().on_validation_epoch_end()
+        else:
+            self.log_dict({f"val/{name}": score for name, score in self._scores().items()})
+
+    def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Fits a new linear probe and scores it: `probe_accuracy` or `probe_r2`, and `probe_untrained`."""
+        self.network.probe.score.fill_(self._probed(kept))
+        self.network.probe.epochs.fill_(self.current_epoch + 1)
+        return self._scores()
+
+    def _scores(self) -> dict[str, float]:
+        name = self.objective.name.removeprefix("val/")
+        return {name: float(self.network.probe.score), "probe_untrained": float(self.network.probe.untrained)}
+
+    def _probe_is_due(self) -> bool:
+        if self.trainer.sanity_checking:
+            return False
+        finished, probed = self.current_epoch + 1, int(self.network.probe.epochs)
+        periods = finished // self.probe_every - probed // self.probe_every
+        return probed == 0 or periods > 0 or finished == self.trainer.max_epochs
+
+    def _probed(self, held_out: Mapping[str, np.ndarray]) -> float:
+        """Score on held-out photos of a linear probe that is fitted on the training photos as they are, and kept."""
+        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        trained = self._vectors_of(data.plain_loader(held_out=False))
+        known, truth = (self._values[kept["row"].astype(int)] for kept in (trained, held_out))
+        is_class = self._known_truth.kind == "classes"
+        probe = self.network.probe
+        if is_class:
+            probe.take(fit_class_probe(trained["vector"], known, len(self.classes)))
+        else:
+            probe.take(fit_value_probe(trained["vector"], known))
+        outputs = probe(torch.from_numpy(held_out["vector"])).numpy()
+        if not is_class:
+            return mean_r2(truth, outputs)
+        # Infinite are the outputs of classes without training photos.
+        return float(np.mean(outputs.argmax(axis=1) == truth)) if not np.isnan(outputs).any() else float("nan")
+
+    def _vectors_of(self, batches: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
+        """Feature vectors and rows of all items of a loader, also of the share of other processes."""
+        kept = EpochOutputs(names=self.kept_names()).to(self.device)
+        was_training = self.network.training
+        self.network.eval()
+        with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
+            for batch in batches:
+                kept.update(self._vectors({**batch, "tiles": batch["tiles"].to(self.device)}))
+        self.network.train(was_training)
+        return kept.compute()
+
+    def _vectors(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        rows = torch.tensor([self._rows[name] for name in batch["id"]], device=self.device)
+        return {"vector": _mean_vectors(self.features(batch)), "row": rows}
+
+    def _unlabelled_photos(self, data: FoldDataModule) -> list[Path]:
+        """The unlabelled photos that are no copies of labelled ones: those may be held out, the others are seen."""
+        if not self.unlabelled:
+            return []
+        contents = data.contents()
+        if contents is None:
+            raise ConfigError(
+                "model.unlabelled cannot be used with these data: nothing tells whether a photo is a copy of one that "
+                "is held out. Leave it out."
+            )
+        return without_copies(find_photos(self.unlabelled), contents.values())
+
+    @property
+    def _known_truth(self) -> Truth:
+        if self._truth is None:
+            msg = "the truth of the data is not known yet"
+            raise RuntimeError(msg)
+        return self._truth
+
+
+def _mean_vectors(features: Tensor) -> Tensor:
+    """Mean feature vectors (B, D) of photos, each of one or several tiles (B, ..., D)."""
+    return features.reshape(len(features), -1, features.shape[-1]).mean(dim=1)
