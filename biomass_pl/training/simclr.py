@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -15,12 +14,12 @@ from biomass_pl.data.base import FoldDataModule, Truth
 from biomass_pl.data.pairs import PairAugmentation, PairDataset, without_copies
 from biomass_pl.data.photos import check_photos, find_photos
 from biomass_pl.errors import ConfigError, FoldError, RunError
-from biomass_pl.evaluation.probe import LinearProbe, fit_class_probe, fit_value_probe, mean_r2
 from biomass_pl.evaluation.probe_report import ClassProbeReport, ValueProbeReport, probability_column, probe_column
 from biomass_pl.training.backbone import Backbone
 from biomass_pl.training.contrastive import alignment, nt_xent, uniformity
 from biomass_pl.training.epoch_scores import EpochOutputs
 from biomass_pl.training.image_task import ImageTask
+from biomass_pl.training.linear_probe import KnownItems, LinearProbe, known_items, mean_vectors
 from biomass_pl.training.optim import OptimConfig
 from biomass_pl.training.task import Objective, StepOutput
 
@@ -30,38 +29,6 @@ torch.serialization.add_safe_globals([PairAugmentation])  # checkpoints of tasks
 
 _CLASSES = "probe_classes"
 """Where a checkpoint keeps the names of the classes."""
-
-
-class ProbeState(nn.Module):
-    """The newest linear probe and the scores so far, kept in checkpoints.
-
-    Args:
-        num_features: Length of a feature vector.
-        outputs: Classes, or columns of values.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    epochs: Tensor
-    score: Tensor
-    untrained: Tensor
-
-    def __init__(self, *, num_features: int, outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.full((outputs, num_features), torch.nan))
-        self.register_buffer("bias", torch.full((outputs,), torch.nan))
-        self.register_buffer("epochs", torch.tensor(0))  # finished ones at the newest probe, its own among them
-        self.register_buffer("score", torch.tensor(torch.nan))
-        self.register_buffer("untrained", torch.tensor(torch.nan))
-
-    def take(self, probe: LinearProbe) -> None:
-        """Replaces the probe."""
-        self.weight.copy_(torch.from_numpy(probe.weight))
-        self.bias.copy_(torch.from_numpy(probe.bias))
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Logits or values (B, outputs) of feature vectors (B, D), float64 on the CPU."""
-        return vectors.cpu().double() @ self.weight.cpu().double().T + self.bias.cpu().double()
 
 
 class SimCLRNetwork(nn.Module):
@@ -78,7 +45,7 @@ class SimCLRNetwork(nn.Module):
         width = backbone.num_features
         self.backbone = backbone
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))
-        self.probe = ProbeState(num_features=width, outputs=outputs)
+        self.probe = LinearProbe(num_features=width, outputs=outputs)
 
 
 class SimCLR(ImageTask):
@@ -136,8 +103,7 @@ class SimCLR(ImageTask):
         self._truth: Truth | None = None
         self._files: Sequence[Path] = ()
         self._are_checked = False
-        self._rows: dict[str, int] = {}
-        self._values = np.empty(0)
+        self._items: KnownItems | None = None
 
     @property
     def truth(self) -> Truth | None:
@@ -164,13 +130,8 @@ class SimCLR(ImageTask):
             DataError: There is no such folder of unlabelled photos.
         """
         self.truth = data.truth
-        self._rows = {str(name): row for row, name in enumerate(data.names())}
-        columns = data.items()[list(self._known_truth.columns)]
-        if self._known_truth.kind == "classes":
-            self._values, classes = pd.factorize(columns.iloc[:, 0], sort=True)
-            self.classes = tuple(map(str, classes))
-        else:
-            self._values = columns.to_numpy(dtype=np.float64)
+        self._items = known_items(data, self._probed_truth)
+        self.classes = self._items.classes
         self._files = self._unlabelled_photos(data)
         data.use_pairs(partial(PairDataset, files=self._files, augmentation=self.pairs, tile_size=self.tile_size))
 
@@ -188,8 +149,8 @@ class SimCLR(ImageTask):
             raise ConfigError(
                 "SimCLR learns from pixels, which the feature bank does not keep. Set data.bank_views: 0."
             )
-        trained = self._values[~data.split.held_out(data.names())]
-        if self._known_truth.kind == "classes" and len(np.unique(trained)) < 2:
+        trained = self._known_items.values[~data.split.held_out(data.names())]
+        if self.classes and len(np.unique(trained)) < 2:
             raise FoldError(
                 f"Fold {data.split.fold} trains on photos of one class only, which leaves a linear probe nothing to "
                 "learn. Give other folds."
@@ -221,7 +182,7 @@ class SimCLR(ImageTask):
                 "(batch normalisation). Set model.chunk: 0 and lower data.batch_size, or choose another backbone."
             )
         backbone.tile_batch = self.chunk
-        outputs = len(self.classes if self._known_truth.kind == "classes" else self._known_truth.columns)
+        outputs = len(self.classes or self._probed_truth.columns)
         return SimCLRNetwork(backbone=backbone, projection_dim=self.projection_dim, outputs=outputs)
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
@@ -234,12 +195,12 @@ class SimCLR(ImageTask):
 
     def predict_columns(self, features: Tensor) -> dict[str, Tensor]:
         """What the linear probe says: `prob_<class>`, or `probe_<column>` of values."""
-        outputs = self.network.probe(_mean_vectors(features))
-        if self._known_truth.kind == "classes":
+        outputs = self.network.probe(mean_vectors(features))
+        if self.classes:
             names = [probability_column(name) for name in self.classes]
             outputs = outputs.softmax(dim=1)
         else:
-            names = [probe_column(column) for column in self._known_truth.columns]
+            names = [probe_column(column) for column in self._probed_truth.columns]
         return dict(zip(names, outputs.unbind(dim=1), strict=True))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -261,8 +222,8 @@ class SimCLR(ImageTask):
         """Scores the network before any training; a resumed run has that already."""
         if not self.network.probe.untrained.isnan():
             return
-        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.network.probe.untrained.fill_(self._probed(self._vectors_of(data.plain_loader(held_out=True))))
+        held_out = self._vectors_of(self._data.plain_loader(held_out=True))
+        self.network.probe.untrained.fill_(self._probed(held_out))
 
     def kept_names(self) -> tuple[str, ...]:
         """Feature vectors, and the rows of the items in their table."""
@@ -298,21 +259,9 @@ class SimCLR(ImageTask):
         return probed == 0 or periods > 0 or finished == self.trainer.max_epochs
 
     def _probed(self, held_out: Mapping[str, np.ndarray]) -> float:
-        """Score on held-out photos of a linear probe that is fitted on the training photos as they are, and kept."""
-        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        trained = self._vectors_of(data.plain_loader(held_out=False))
-        known, truth = (self._values[kept["row"].astype(int)] for kept in (trained, held_out))
-        is_class = self._known_truth.kind == "classes"
-        probe = self.network.probe
-        if is_class:
-            probe.take(fit_class_probe(trained["vector"], known, len(self.classes)))
-        else:
-            probe.take(fit_value_probe(trained["vector"], known))
-        outputs = probe(torch.from_numpy(held_out["vector"])).numpy()
-        if not is_class:
-            return mean_r2(truth, outputs)
-        # Infinite are the outputs of classes without training photos.
-        return float(np.mean(outputs.argmax(axis=1) == truth)) if not np.isnan(outputs).any() else float("nan")
+        """Score on held-out photos of a new linear probe, fitted on the training photos as they are."""
+        self.network.probe.fit(self._vectors_of(self._data.plain_loader(held_out=False)), self._known_items)
+        return self.network.probe.score_on(held_out, self._known_items)
 
     def _vectors_of(self, batches: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Feature vectors and rows of all items of a loader, also of the share of other processes."""
@@ -326,8 +275,8 @@ class SimCLR(ImageTask):
         return kept.compute()
 
     def _vectors(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        rows = torch.tensor([self._rows[name] for name in batch["id"]], device=self.device)
-        return {"vector": _mean_vectors(self.features(batch)), "row": rows}
+        rows = self._known_items.rows_of(batch["id"]).to(self.device)
+        return {"vector": mean_vectors(self.features(batch)), "row": rows}
 
     def _unlabelled_photos(self, data: FoldDataModule) -> list[Path]:
         """The unlabelled photos that are no copies of labelled ones: those may be held out, the others are seen."""
@@ -342,13 +291,20 @@ class SimCLR(ImageTask):
         return without_copies(find_photos(self.unlabelled), contents.values())
 
     @property
-    def _known_truth(self) -> Truth:
+    def _probed_truth(self) -> Truth:
         if self._truth is None:
             msg = "the truth of the data is not known yet"
             raise RuntimeError(msg)
         return self._truth
 
+    @property
+    def _known_items(self) -> KnownItems:
+        if self._items is None:
+            msg = "the labelled items are not known yet"
+            raise RuntimeError(msg)
+        return self._items
 
-def _mean_vectors(features: Tensor) -> Tensor:
-    """Mean feature vectors (B, D) of photos, each of one or several tiles (B, ..., D)."""
-    return features.reshape(len(features), -1, features.shape[-1]).mean(dim=1)
+    @property
+    def _data(self) -> FoldDataModule:
+        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
