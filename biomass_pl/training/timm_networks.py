@@ -107,6 +107,36 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def _refusal(name: str, tile_size: int, pretrained: bool, args: Mapping[str, Any], error: Exception) -> BiomassError:
+    """What to tell of a network that could not be made."""
+    if isinstance(error, ImageSizeError):
+        below, above = error.fitting[0]
+        return ConfigError(
+            f"'{name}' takes tiles whose side is a multiple of {above - below} px, not {tile_size} px: "
+            f"set data.tile_size (data.image_size) to {below} or {above}."
+        )
+    if pretrained and isinstance(error, OSError | RuntimeError | KeyError):
+        return WeightsError(
+            f"The pretrained weights of '{name}' cannot be had ({first_line(error)}). "
+            "Set model.pretrained: false, or give a local file as model.backbone_weights."
+        )
+    for key in args:
+        if "unexpected keyword" in str(error) and re.search(rf"\b{re.escape(key)}\b", str(error)):
+            return _unknown_option(timm.create_model(name, num_classes=0, **_size(name, tile_size)), name, key)
+    return ConfigError(size_message(name, tile_size, error, args))
+
+
+def _check_patches(network: nn.Module, name: str, tile_size: int) -> None:
+    """Refuses tiles that a network would take but not see whole."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if patch is not None and tile_size % patch[0]:
+        fitting = max(1, tile_size // patch[0]) * patch[0]
+        raise ConfigError(
+            f"'{name}' cuts its input into patches of {patch[0]} px, which do not fill tiles of {tile_size} px. "
+            f"Set data.tile_size (data.image_size) to {fitting} or {fitting + patch[0]}."
+        )
+
+
 def _check_options(args: Mapping[str, Any]) -> None:
     for key, value in args.items():
         if key in _NOT_OPTIONS:

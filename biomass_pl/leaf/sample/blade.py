@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomass_pl.data.rendering import Floats, Image
+from biomass_pl.leaf.sample.paint import SUBPIXEL_BITS, Drawing, blurred, opacity_of, ramp, subpixels, within
 
 # Angle in degrees from the tip and length of the lobes on one side, beside the middle lobe of length 1.
 LOBES = (((50, 0.86), (112, 0.56)), ((62, 0.72), (128, 0.52)), ((38, 0.80), (80, 0.70), (128, 0.45)))
@@ -18,7 +19,6 @@ VEIN_STEPS = np.linspace(0, 1, 5)
 VEIN_CURVE = 0.25
 # Distance from the next vein, in leaf lengths, from which on a place lies in between.
 BETWEEN_VEINS = 0.05
-SUBPIXEL_BITS = 4
 
 # From lengths of the middle lobe to pixels.
 Placement = Callable[[Floats], Floats]
@@ -127,13 +127,12 @@ def grow(growth: Growth, *, height: int, width: int, rng: np.random.Generator) -
     for axis in axes:
         _draw(lines, [axis], 220, max(round(0.012 * length), 1))
         _draw(lines, [axis[: AXIS_POINTS // 2]], 255, max(round(0.02 * length), 1))
-    apart = cv2.distanceTransform(np.where(lines > 0, 0, 255).astype(np.uint8), cv2.DIST_L2, 3) / length
     return Blade(
         cover=cover,
         stalk=_stalk(to_pixels, length, height, width, rng),
-        depth=(cv2.distanceTransform((cover > 0.5).astype(np.uint8), cv2.DIST_L2, 3) / length).astype(np.float32, copy=False),
-        veins=cv2.GaussianBlur(lines, (0, 0), 0.6).astype(np.float32, copy=False) * np.float32(1 / 255) * cover,
-        between=np.clip(apart / BETWEEN_VEINS, 0, 1).astype(np.float32, copy=False),
+        depth=_distance(cover > 0.5, length),
+        veins=blurred(opacity_of(lines), 0.6) * cover,
+        between=within(_distance(lines == 0, length) / np.float32(BETWEEN_VEINS), 0, 1),
         length=length,
     )
 
@@ -151,9 +150,7 @@ def _lobes(growth: Growth, rng: np.random.Generator) -> list[Lobe]:
     ]
 
 
-def _lobe(
-    angle: float, length: float, half_width: float, bend: float, waves: float, rng: np.random.Generator
-) -> Lobe:
+def _lobe(angle: float, length: float, half_width: float, bend: float, waves: float, rng: np.random.Generator) -> Lobe:
     """A lobe that points to `angle` (radians from the tip of the leaf, its base at the origin)."""
     along = np.linspace(0, 1, AXIS_POINTS)
     turn, sway = rng.normal(0, bend, 2)
@@ -166,9 +163,7 @@ def _lobe(
     return Lobe(axis, directions, half_width * length * wavy * profile / profile.max())
 
 
-def _placement(
-    points: Floats, height: int, width: int, rng: np.random.Generator
-) -> tuple[Placement, float]:
+def _placement(points: Floats, height: int, width: int, rng: np.random.Generator) -> tuple[Placement, float]:
     """From leaf lengths to pixels (tip mostly downwards, seen at a slant), and the length of the leaf in pixels."""
     turn = np.pi + rng.normal(0, 0.6)
     slant, squeeze = rng.uniform(0, np.pi), rng.uniform(0.75, 1)
@@ -189,27 +184,26 @@ def _cover(outlines: list[Floats], radius: float, height: int, width: int) -> Im
     """All lobes and the middle of the leaf, with soft notches between the lobes."""
     shape = np.zeros((height, width), np.uint8)
     for outline in outlines:
-        cv2.fillPoly(shape, [_subpixels(outline)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.fillPoly(shape, [subpixels(outline)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
     base = np.mean([outline[0] for outline in outlines], axis=0)
-    cv2.circle(shape, _subpixels(base).tolist(), round(radius * 2**SUBPIXEL_BITS), 255, -1, cv2.LINE_AA, SUBPIXEL_BITS)
-    smooth = cv2.GaussianBlur(shape.astype(np.float32, copy=False) * np.float32(1 / 255), (0, 0), max(0.05 * radius, 1))
-    return np.clip((smooth - 0.5) * 2 + 0.5, 0, 1).astype(np.float32, copy=False)
+    cv2.circle(shape, subpixels(base).tolist(), round(radius * 2**SUBPIXEL_BITS), 255, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+    return ramp(blurred(opacity_of(shape), max(0.05 * radius, 1)), 0.25, 0.75)
 
 
-def _stalk(
-    to_pixels: Placement, length: float, height: int, width: int, rng: np.random.Generator
-) -> Image:
+def _stalk(to_pixels: Placement, length: float, height: int, width: int, rng: np.random.Generator) -> Image:
     """The stalk leaves the base away from the tip."""
     stalk = np.zeros((height, width), np.uint8)
     down = np.linspace(0, 1.2, 8)
     line = np.stack([rng.normal(0, 0.25) * down + rng.normal(0, 0.2) * down**2, -down], axis=1)
     _draw(stalk, [to_pixels(line)], 255, max(round(0.03 * length), 2))
-    return stalk.astype(np.float32, copy=False) * np.float32(1 / 255)
+    return opacity_of(stalk)
 
 
-def _draw(picture: npt.NDArray[np.uint8], lines: list[Floats], value: int, thickness: int) -> None:
-    cv2.polylines(picture, [_subpixels(line) for line in lines], False, value, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+def _distance(inside: npt.NDArray[np.bool_], length: float) -> Image:
+    """Distance of the pixels inside from the nearest one outside, in leaf lengths."""
+    pixels = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
+    return np.asarray(pixels, np.float32) * np.float32(1 / length)
 
 
-def _subpixels(points: Floats) -> npt.NDArray[np.int32]:
-    return np.rint(points * 2**SUBPIXEL_BITS).astype(np.int32)
+def _draw(picture: Drawing, lines: list[Floats], value: int, thickness: int) -> None:
+    cv2.polylines(picture, [subpixels(line) for line in lines], False, value, thickness, cv2.LINE_AA, SUBPIXEL_BITS)

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from biomass_pl.data.rendering import Floats, Image
-from biomass_pl.leaf.sample.blade import SUBPIXEL_BITS, Blade, Growth
-from biomass_pl.leaf.sample.paint import colour_of, noise, ramp
+from biomass_pl.leaf.sample.blade import Blade, Growth
+from biomass_pl.leaf.sample.paint import SUBPIXEL_BITS, blurred, colour_of, noise, opacity_of, ramp, subpixels, within
 
 # Hue in degrees, saturation and value, least and most. What tells the classes apart is where a colour lies, as their
 # ranges overlap.
@@ -16,8 +16,9 @@ YELLOW = ((38, 0.42, 0.68), (60, 0.78, 0.92))
 BRONZE = ((14, 0.45, 0.38), (38, 0.75, 0.70))
 RED = ((-25, 0.48, 0.35), (24, 0.78, 0.72))
 BROWN = ((8, 0.25, 0.10), (36, 0.60, 0.34))
+DARK_GREEN = ((80, 0.50, 0.15), (130, 0.70, 0.35))
+UNDERSIDE = ((66, 0.15, 0.45), (115, 0.40, 0.72))
 PALE = ((40, 0.10, 0.75), (78, 0.55, 0.95))
-
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,16 @@ def _blight(blade: Blade, rng: np.random.Generator) -> Damage:
     """Many small spots with corners, crowded along veins, each in a paler halo."""
     spots = np.zeros(blade.cover.shape, np.uint8)
     weights = blade.cover * (1.15 - blade.between) * (blade.depth > 0.01)
-    places = rng.choice(weights.size, int(rng.integers(25, 80)), p=_shares(weights))
+    places = rng.choice(weights.size, int(rng.integers(25, 80)), p=_probabilities(weights))
     for place in places.tolist():
         down, across = divmod(place, blade.cover.shape[1])
         corners = int(rng.integers(4, 7))
-        angles = ((rng.uniform(0, 0.8, corners) + np.arange(corners)) * 2 * np.pi / corners)
+        angles = (rng.uniform(0, 0.8, corners) + np.arange(corners)) * 2 * np.pi / corners
         radii = blade.length * rng.uniform(0.014, 0.045) * rng.uniform(0.7, 1.2, corners)
         outline = np.stack([across + radii * np.cos(angles), down + radii * np.sin(angles)], axis=1)
-        points = np.rint(outline * 2**SUBPIXEL_BITS).astype(np.int32)
-        cv2.fillPoly(spots, [points], int(rng.integers(150, 256)), cv2.LINE_AA, SUBPIXEL_BITS)
-    opacity = spots.astype(np.float32, copy=False) * np.float32(1 / 255)
-    halo = np.clip(2.2 * cv2.GaussianBlur(opacity, (0, 0), 0.018 * blade.length), 0, 1).astype(np.float32, copy=False)
+        cv2.fillPoly(spots, [subpixels(outline)], int(rng.integers(150, 256)), cv2.LINE_AA, SUBPIXEL_BITS)
+    opacity = opacity_of(spots)
+    halo = within(np.float32(2.2) * blurred(opacity, 0.018 * blade.length), 0, 1)
     return Damage(
         layers=[
             Layer(colour_of(YELLOW, rng), halo * np.float32(rng.uniform(0.4, 0.85))),
@@ -83,34 +83,34 @@ def _blight(blade: Blade, rng: np.random.Generator) -> Damage:
     )
 
 
-def _shares(weights: Image) -> Floats:
+def _probabilities(weights: Image) -> Floats:
     flat = weights.ravel().astype(np.float64)
-    return flat / flat.sum()
+    return np.asarray(flat / flat.sum())
 
 
 def _curl(blade: Blade, rng: np.random.Generator) -> Damage:
     """The margin rolls up and shows the pale underside, the veins swell, and the blade between them buckles."""
-    width = rng.uniform(0.05, 0.10) * np.clip(1 + 0.5 * noise(blade.cover.shape, 0.4 * blade.length, rng), 0.3, 2)
-    rolled = ramp(blade.depth - width.astype(np.float32, copy=False), 0.006, -0.006) * blade.cover
-    shade = cv2.GaussianBlur(rolled, (0, 0), 0.03 * blade.length) * (1 - rolled)
-    buckles = noise(blade.cover.shape, 0.11 * blade.length, rng)
-    relief = 0.03 * cv2.exp(-blade.depth / np.float32(0.06)) + 0.008 * buckles + 0.012 * blade.between
-    underside, dark = colour_of(((66, 0.15, 0.45), (115, 0.40, 0.72)), rng), np.zeros(3, np.float32)
-    swollen = cv2.GaussianBlur(blade.veins, (0, 0), 0.008 * blade.length)
+    shape = blade.cover.shape
+    uneven = within(1 + np.float32(0.5) * noise(shape, 0.4 * blade.length, rng), 0.3, 2)
+    rolled = ramp(blade.depth - np.float32(rng.uniform(0.05, 0.10)) * uneven, 0.006, -0.006) * blade.cover
+    shade = blurred(rolled, 0.03 * blade.length) * (1 - rolled)
+    buckles = noise(shape, 0.11 * blade.length, rng)
+    relief = 0.03 * np.exp(-blade.depth / 0.06) + 0.008 * buckles + 0.012 * blade.between
+    swollen = within(blurred(blade.veins, 0.008 * blade.length), 0, 0.8)
     return Damage(
         layers=[
-            Layer(colour_of(((80, 0.5, 0.15), (130, 0.7, 0.35)), rng), np.clip(swollen, 0, 0.8).astype(np.float32, copy=False)),
-            Layer(dark, shade * np.float32(0.75)),
-            Layer(underside, rolled * np.float32(rng.uniform(0.6, 0.9))),
+            Layer(colour_of(DARK_GREEN, rng), swollen),
+            Layer(np.zeros(3, np.float32), shade * np.float32(0.75)),
+            Layer(colour_of(UNDERSIDE, rng), rolled * np.float32(rng.uniform(0.6, 0.9))),
         ],
-        relief=relief.astype(np.float32, copy=False),
+        relief=np.asarray(relief, np.float32),
     )
 
 
 def _hopper_burn(blade: Blade, rng: np.random.Generator) -> Damage:
     """A yellow, then bronze band all along the margin, with its rim dried up."""
     wander = noise(blade.cover.shape, 0.22 * blade.length, rng)
-    reach = np.float32(rng.uniform(0.09, 0.17)) * np.clip(1 + 0.45 * wander, 0.3, 2)
+    reach = np.float32(rng.uniform(0.09, 0.17)) * within(1 + np.float32(0.45) * wander, 0.3, 2)
     yellow = ramp(blade.depth / reach, 1.15, 0.75) * blade.cover
     bronze = ramp(blade.depth / reach, 0.65, 0.35) * blade.cover
     dry = ramp(blade.depth / reach, 0.25, 0.15) * blade.cover
@@ -127,7 +127,7 @@ def _reddening(blade: Blade, rng: np.random.Generator) -> Damage:
     """Red between the veins, which stay green, and the more so towards the margin."""
     spread = rng.uniform(0.12, 0.5)
     blotches = 0.25 * noise(blade.cover.shape, 0.25 * blade.length, rng)
-    inwards = cv2.exp(-blade.depth / np.float32(spread)) + blotches
+    inwards = np.exp(-blade.depth / np.float32(spread)) + blotches
     mottled = 0.2 * noise(blade.cover.shape, 0.02 * blade.length, rng)
     opacity = ramp(inwards + mottled, 0.1, 0.5) * ramp(blade.between, 0.05, 0.4) * blade.cover
     return Damage(layers=[Layer(colour_of(RED, rng), opacity * np.float32(rng.uniform(0.65, 0.95)))])
@@ -150,9 +150,7 @@ def _variegation(blade: Blade, rng: np.random.Generator) -> Damage:
     )
 
 
-STRAPS = Growth(
-    half_width=(0.08, 0.13), uneven=0.18, bend=0.5, waves=(0.1, 0.3), centre=(0.06, 0.12), vein_angle=18.0
-)
+STRAPS = Growth(half_width=(0.08, 0.13), uneven=0.18, bend=0.5, waves=(0.1, 0.3), centre=(0.06, 0.12), vein_angle=18.0)
 
 # Folder names and numbers of original photos as published.
 KINDS = {

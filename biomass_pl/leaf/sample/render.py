@@ -87,7 +87,7 @@ def _check(*, photos: int, augmented: int, unlabelled: int, seed: int) -> None:
         raise ConfigError(f"--seed {seed} is below zero: use 0 or a positive whole number.")
 
 
-def _counts(photos: int) -> dict[str, int]:
+def photos_per_class(photos: int) -> dict[str, int]:
     """Photos of each class: the fewest, and the rest in the published proportions, the largest remainders first."""
     shares = np.array([kind.share for kind in KINDS.values()])
     wanted = shares / shares.sum() * (photos - FEWEST_PHOTOS)
@@ -100,7 +100,7 @@ def _counts(photos: int) -> dict[str, int]:
 def _originals(photos: int, seed: int) -> list[Photo]:
     """The labelled photos by class, each with the leaf that it shows."""
     found = []
-    for position, (kind, count) in enumerate(_counts(photos).items()):
+    for position, (kind, count) in enumerate(photos_per_class(photos).items()):
         for number in range(count):
             key = (seed, 0, position, number)
             same = number % SAME_LEAF_EVERY == SAME_LEAF_EVERY // 2
@@ -141,7 +141,7 @@ def _tilted(picture: Pixels, rng: np.random.Generator) -> Pixels:
     height, width = picture.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-20, 20), 1.0)
     tilted = cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    return tilted.astype(np.uint8, copy=False)
+    return np.asarray(tilted, np.uint8)
 
 
 def _mirrored(picture: Pixels, rng: np.random.Generator) -> Pixels:
@@ -151,7 +151,7 @@ def _mirrored(picture: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _brightened(picture: Pixels, rng: np.random.Generator) -> Pixels:
-    return np.clip(picture * rng.uniform(0.8, 1.25), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture * rng.uniform(0.8, 1.25), 0, 255), np.uint8)
 
 
 def _write(picture: Pixels, path: Path, key: Key) -> None:

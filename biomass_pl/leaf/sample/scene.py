@@ -1,13 +1,26 @@
 """Draws the photo of one cotton leaf: what is behind it, the leaf and its damage, then light and camera."""
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from biomass_pl.data.rendering import Image, Key, stream
-from biomass_pl.leaf.sample.blade import SUBPIXEL_BITS, Blade, grow
+from biomass_pl.leaf.sample.blade import Blade, grow
 from biomass_pl.leaf.sample.damage import BRONZE, BROWN, RED, YELLOW, Damage, Kind
-from biomass_pl.leaf.sample.paint import ColourRange, colour_of, coloured, noise, painted, scaled
+from biomass_pl.leaf.sample.paint import (
+    SUBPIXEL_BITS,
+    ColourRange,
+    blurred,
+    colour_of,
+    coloured,
+    noise,
+    painted,
+    scaled,
+    subpixels,
+    within,
+)
 
 # Hue in degrees, saturation and value, least and most. They are the same for all classes.
 GREEN = ((62, 0.32, 0.34), (128, 0.80, 0.82))
@@ -33,12 +46,12 @@ def draw_scene(kind: Kind, key: Key) -> Image:
     damage = kind.damage(blade, stream(key, "damage"))
     # It is out of focus: half the size is enough.
     background = _background((height + 1) // 2, (width + 1) // 2, stream(key, "background"))
-    scene = cv2.resize(background, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
+    scene = np.asarray(cv2.resize(background, (width, height)), np.float32)
     scene = _with_shadow(scene, blade, stream(key, "shadow"))
     leaf = _surface(blade, damage, stream(key, "surface"))
     stalk = colour_of(GREEN, stream(key, "stalk"))
     scene = painted(scene, stalk, blade.stalk)
-    scene = cv2.blendLinear(leaf, scene, blade.cover, 1 - blade.cover).astype(np.float32, copy=False)
+    scene = np.asarray(cv2.blendLinear(leaf, scene, blade.cover, 1 - blade.cover), np.float32)
     return _lit(scene, stream(key, "light"))
 
 
@@ -53,14 +66,13 @@ def photograph(scene: Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         The photo, (height, width, 3), B, G, R.
     """
     height, width = scene.shape[:2]
-    aim = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 0.7), rng.uniform(1.0, 1.03))
-    aim[:, 2] += rng.normal(0, 0.006, 2) * (width, height)
-    photo = cv2.warpAffine(scene, aim, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.3, 1.0))
-    photo *= np.float32(255 * np.exp(rng.normal(0, 0.05)))
-    grain = np.float32(rng.uniform(1, 5)) * rng.standard_normal((height, width), np.float32)
-    photo += cv2.merge([grain, grain, grain])
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    turned = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 0.5), rng.uniform(1.0, 1.02))
+    shifted = rng.normal(0, 0.005, 2) * (width, height)
+    aim = np.asarray(turned, np.float64) + np.pad(shifted[:, None], ((0, 0), (2, 0)))
+    aimed = cv2.warpAffine(scene, aim, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    exposed = blurred(np.asarray(aimed, np.float32), rng.uniform(0.3, 1.0)) * (255 * math.exp(rng.normal(0, 0.05)))
+    grain = rng.uniform(1, 5) * rng.standard_normal((height, width), np.float32)
+    return np.asarray(np.clip(exposed + cv2.merge([grain, grain, grain]), 0, 255), np.uint8)
 
 
 def _surface(blade: Blade, damage: Damage, rng: np.random.Generator) -> Image:
@@ -85,14 +97,14 @@ def _shading(relief: Image, rng: np.random.Generator) -> Image:
     across, down = (cv2.Sobel(relief, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
     direction, strength = rng.uniform(-np.pi, np.pi), rng.uniform(0.6, 1.6)
     slope = np.float32(strength * np.cos(direction)) * across + np.float32(strength * np.sin(direction)) * down
-    return np.clip(1 + slope, 0.35, 1.7).astype(np.float32, copy=False)
+    return within(1 + slope, 0.35, 1.7)
 
 
 def _with_specks(surface: Image, blade: Blade, rng: np.random.Generator) -> Image:
     """Soil, dust and bites of insects, on leaves of every class."""
     height, width = blade.cover.shape
     for _ in range(rng.poisson(6)):
-        centre = np.rint(rng.uniform(0, (width, height)) * 2**SUBPIXEL_BITS).astype(int).tolist()
+        centre = subpixels(rng.uniform(0, (width, height))).tolist()
         radius = round(blade.length * rng.uniform(0.004, 0.018) * 2**SUBPIXEL_BITS)
         colour = colour_of(SOIL if rng.random() < 0.7 else BROWN, rng).tolist()
         cv2.circle(surface, centre, radius, colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
@@ -108,12 +120,12 @@ def _background(height: int, width: int, rng: np.random.Generator) -> Image:
         colour = colour * np.float32(0.8)
     else:
         rough = 0.12 * noise((height, width), 60, rng) + 0.03 * noise((height, width), 5, rng)
-    ground = coloured(cv2.exp(rough).astype(np.float32, copy=False), colour)
+    ground = coloured(np.exp(rough), colour)
     if plain is SKIN:
         _draw_fingers(ground, colour, rng)
     else:
         _draw_plants(ground, int(rng.integers(0, 10)), rng)
-    return cv2.GaussianBlur(ground, (0, 0), np.exp(rng.uniform(-0.9, 1.2))).astype(np.float32, copy=False)
+    return blurred(ground, math.exp(rng.uniform(-0.9, 1.2)))
 
 
 def _draw_fingers(ground: Image, colour: Image, rng: np.random.Generator) -> None:
@@ -138,9 +150,8 @@ def _draw_plants(ground: Image, count: int, rng: np.random.Generator) -> None:
         outline = centre + np.stack([radius * np.cos(angles + turn), squeeze * radius * np.sin(angles + turn)], axis=1)
         ranges: tuple[ColourRange, ...] = (GREEN, YELLOW, RED, BRONZE, BROWN)
         colour = colour_of(ranges[int(rng.choice(5, p=(0.68, 0.1, 0.08, 0.08, 0.06)))], rng)
-        points = np.rint(outline * 2**SUBPIXEL_BITS).astype(np.int32)
         shade = (colour * np.float32(rng.uniform(0.3, 0.85))).tolist()
-        cv2.fillPoly(ground, [points], shade, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.fillPoly(ground, [subpixels(outline)], shade, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def _with_shadow(scene: Image, blade: Blade, rng: np.random.Generator) -> Image:
@@ -148,7 +159,7 @@ def _with_shadow(scene: Image, blade: Blade, rng: np.random.Generator) -> Image:
     offset = rng.normal(0, 0.06 * blade.length, 2)
     moved = cv2.warpAffine(blade.cover, np.array([[1, 0, offset[0]], [0, 1, offset[1]]]), blade.cover.shape[::-1])
     shadow = cv2.GaussianBlur(moved, (0, 0), 0.02 * blade.length) * np.float32(rng.uniform(0.2, 0.7))
-    return scaled(scene, (1 - shadow).astype(np.float32, copy=False))
+    return scaled(scene, 1 - shadow)
 
 
 def _lit(scene: Image, rng: np.random.Generator) -> Image:
@@ -162,5 +173,5 @@ def _lit(scene: Image, rng: np.random.Generator) -> Image:
         strength = strength * (1 - (1 - dim) * np.clip(4 * (leafy - rng.uniform(-0.3, 0.6)), 0, 1))
     saturation = rng.uniform(0.65, 1.2)
     channels = (saturation * np.eye(3) + (1 - saturation) / 3) @ np.diag(tint)
-    lit = np.maximum(cv2.transform(scaled(scene, strength.astype(np.float32, copy=False)), channels), 0)
-    return (1 - cv2.exp(lit * np.float32(-EXPOSURE))).astype(np.float32, copy=False)
+    lit = np.maximum(cv2.transform(scaled(scene, strength), channels), 0)
+    return np.asarray(1 - np.exp(lit * -EXPOSURE), np.float32)
