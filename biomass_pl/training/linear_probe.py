@@ -1,15 +1,21 @@
-"""A linear probe as a part of a network: fitted anew, scored, kept in checkpoints, and predicting like a head."""
+"""A linear probe during a training: fitted anew now and then, scored on held-out items, kept in checkpoints."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from biomass_pl.data.base import FoldDataModule, Truth
-from biomass_pl.evaluation.probe import fit_class_probe, fit_value_probe, mean_r2
+from biomass_pl.data.base import FoldDataModule
+from biomass_pl.errors import RunError
+from biomass_pl.evaluation.probe import LinearProbe, fit_class_probe, fit_value_probe, mean_r2
+
+VECTOR, ROW = "vector", "row"
+"""What is kept of items: their feature vectors (items, D), and their numbers in the table of all items (items,)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,76 +36,104 @@ class KnownItems:
         """Numbers of items (B,)."""
         return torch.tensor([self.rows[name] for name in names])
 
+    def truth_of(self, kept: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Truth of what was kept of items."""
+        return np.asarray(self.values[kept[ROW].astype(int)])
 
-def known_items(data: FoldDataModule, truth: Truth) -> KnownItems:
+
+def known_items(data: FoldDataModule, columns: Sequence[str], *, classes: bool) -> KnownItems:
     """What the data module knows of its labelled items.
 
     Args:
         data: The data module.
-        truth: Which of their columns are meant.
+        columns: Columns of their table with the truth.
+        classes: Whether the first column holds classes; otherwise all hold values.
     """
     rows = {str(name): row for row, name in enumerate(data.names())}
-    columns = data.items()[list(truth.columns)]
-    if truth.kind == "values":
-        return KnownItems(rows=rows, values=columns.to_numpy(dtype=np.float64))
-    numbers, classes = pd.factorize(columns.iloc[:, 0], sort=True)
-    return KnownItems(rows=rows, values=np.asarray(numbers), classes=tuple(map(str, classes)))
+    truth = data.items()[list(columns)]
+    if not classes:
+        return KnownItems(rows=rows, values=truth.to_numpy(dtype=np.float64))
+    numbers, names = pd.factorize(truth.iloc[:, 0], sort=True)
+    return KnownItems(rows=rows, values=np.asarray(numbers), classes=tuple(map(str, names)))
 
 
-class LinearProbe(nn.Module):
-    """The newest linear model on features that are not changed for it, and the scores so far.
+@dataclass(kw_only=True)
+class ProbeState:
+    """The newest linear probe and the scores so far.
+
+    Not a part of the network: what is done to weights, such as averaging them, must not touch it.
 
     Args:
-        num_features: Length of a feature vector.
-        outputs: Classes, or columns of values.
+        classes: Names of the classes in order; none where the probe predicts values.
+        probe: The linear model; nothing is known before it is fitted.
+        epochs: Finished epochs at the newest probe, its own among them; 0: there was none in training.
+        score: Its accuracy, or mean R2 of the columns, on held-out items; NaN where it is not defined.
+        untrained: The same before training.
     """
 
-    weight: Tensor
-    bias: Tensor
-    epochs: Tensor
-    score: Tensor
-    untrained: Tensor
+    classes: tuple[str, ...] = ()
+    probe: LinearProbe = field(default_factory=lambda: LinearProbe(weight=np.empty((0, 0)), bias=np.empty(0)))
+    epochs: int = 0
+    score: float = math.nan
+    untrained: float = math.nan
 
-    def __init__(self, *, num_features: int, outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.full((outputs, num_features), torch.nan))
-        self.register_buffer("bias", torch.full((outputs,), torch.nan))
-        self.register_buffer("epochs", torch.tensor(0))  # finished ones at the newest probe, its own among them
-        self.register_buffer("score", torch.tensor(torch.nan))
-        self.register_buffer("untrained", torch.tensor(torch.nan))
+    def outputs(self, vectors: Tensor) -> Tensor:
+        """Logits or values of feature vectors (B, D), float64 on the CPU."""
+        return torch.from_numpy(self.probe.outputs(vectors.detach().cpu().double().numpy()))
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Logits or values (B, outputs) of feature vectors (B, D), float64 on the CPU."""
-        return vectors.cpu().double() @ self.weight.cpu().double().T + self.bias.cpu().double()
-
-    def fit(self, trained: Mapping[str, np.ndarray], known: KnownItems) -> None:
-        """Replaces the linear model by one of these items.
+    def fitted_score(
+        self, trained: Mapping[str, np.ndarray], held_out: Mapping[str, np.ndarray], known: KnownItems
+    ) -> float:
+        """Fits the linear model anew on some items, and scores it on others.
 
         Args:
-            trained: Their `vector` (items, D), and `row` (items,), their numbers.
-            known: Their truth.
+            trained: What was kept of items to fit it on.
+            held_out: What was kept of items to score it on.
+            known: Truth of all.
         """
-        truth = known.values[trained["row"].astype(int)]
-        if known.classes:
-            fitted = fit_class_probe(trained["vector"], truth, len(known.classes))
-        else:
-            fitted = fit_value_probe(trained["vector"], truth)
-        self.weight.copy_(torch.from_numpy(fitted.weight))
-        self.bias.copy_(torch.from_numpy(fitted.bias))
-
-    def score_on(self, held_out: Mapping[str, np.ndarray], known: KnownItems) -> float:
-        """Accuracy, or mean R2 of the columns, on other items; NaN where it is not defined.
-
-        Args:
-            held_out: Their `vector` and `row`.
-            known: Their truth.
-        """
-        truth = known.values[held_out["row"].astype(int)]
-        outputs = self(torch.from_numpy(held_out["vector"])).numpy()
-        if not known.classes:
+        vectors, truth = trained[VECTOR], known.truth_of(trained)
+        self.classes = known.classes
+        self.probe = (
+            fit_class_probe(vectors, truth, len(self.classes)) if self.classes else fit_value_probe(vectors, truth)
+        )
+        outputs, truth = self.probe.outputs(held_out[VECTOR]), known.truth_of(held_out)
+        if not self.classes:
             return mean_r2(truth, outputs)
-        # Infinite are the outputs of classes without training photos.
-        return float("nan") if np.isnan(outputs).any() else float(np.mean(outputs.argmax(axis=1) == truth))
+        # Infinite are the logits of classes that no training item is of.
+        return math.nan if np.isnan(outputs).any() else float(np.mean(outputs.argmax(axis=1) == truth))
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """As tensors and plain values."""
+        return {
+            "classes": list(self.classes),
+            "weight": torch.from_numpy(self.probe.weight),
+            "bias": torch.from_numpy(self.probe.bias),
+            "epochs": self.epochs,
+            "score": self.score,
+            "untrained": self.untrained,
+        }
+
+    @staticmethod
+    def from_checkpoint(entry: Any) -> "ProbeState":
+        """What `to_checkpoint` gave.
+
+        Raises:
+            RunError: It is something else.
+        """
+        try:
+            weight, bias = entry["weight"].numpy(), entry["bias"].numpy()
+            state = ProbeState(
+                classes=tuple(map(str, entry["classes"])),
+                probe=LinearProbe(weight=weight, bias=bias),
+                epochs=int(entry["epochs"]),
+                score=float(entry["score"]),
+                untrained=float(entry["untrained"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                "A checkpoint holds no linear probe: it is damaged. Train the fold again."
+            ) from error
+        return state
 
 
 def mean_vectors(features: Tensor) -> Tensor:
