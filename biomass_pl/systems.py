@@ -4,10 +4,10 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-NAMES = ("pasture", "lesion")
+NAMES = ("pasture", "lesion", "leaf")
 """Folders of this package with a `system.py` that holds a `SYSTEM`."""
 
-SHARED_TASKS: tuple[str, ...] = ()
+SHARED_TASKS = ("biomass_pl.training.simclr.SimCLR",)
 """References to tasks that go with the data of every system."""
 
 

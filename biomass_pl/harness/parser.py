@@ -11,7 +11,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import biomass_pl.training.callbacks.freeze  # noqa: F401  (its callback can be named in a recipe without the module)
+import biomass_pl.training.callbacks.averaging
+import biomass_pl.training.callbacks.freeze  # noqa: F401  (what a recipe can name without the module)
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.parse_errors import constructor_error, plain

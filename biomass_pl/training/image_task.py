@@ -21,6 +21,7 @@ class ImageTask(Task):
         backbone: Name of any timm network.
         pretrained: Start from timm's weights for this backbone, fetched once.
         backbone_weights: Local weights file for the backbone (safetensors or a state dict), instead of timm's.
+        backbone_args: Options of the timm network, such as drop_path_rate.
         tile_size: Side in pixels of what the backbone takes; set by the data.
         tile_batch: Tiles that the backbone takes at once, for small memories; 0 takes all.
         compile: Compile the backbone with torch.compile: slow to start, then faster on a GPU.
@@ -34,6 +35,7 @@ class ImageTask(Task):
         backbone: str,
         pretrained: bool = True,
         backbone_weights: Path | None = None,
+        backbone_args: dict[str, Any] | None = None,
         tile_size: int = 518,
         tile_batch: int = 0,
         compile: bool = False,
@@ -46,6 +48,7 @@ class ImageTask(Task):
         self.backbone_name = backbone
         self.pretrained = pretrained
         self.backbone_weights = backbone_weights
+        self.backbone_args = backbone_args or {}
         self.tile_size = tile_size
         self.tile_batch = tile_batch
         self.compile_backbone = compile
@@ -79,6 +82,7 @@ class ImageTask(Task):
             weights=self.backbone_weights,
             grad_checkpointing=self.grad_checkpointing,
             tile_batch=self.tile_batch,
+            args=self.backbone_args,
         )
         if self.tile_batch and self.frozen_epochs != "all" and backbone.has_batch_statistics():
             raise ConfigError(
@@ -109,11 +113,11 @@ class ImageTask(Task):
         return replace(super().training_length(), frozen_epochs=self.frozen_epochs)
 
     def parameter_groups(self, length: TrainingLength) -> list[ParameterGroup]:
-        """The groups `backbone` and `head`."""
-        backbone = list(self.backbone.parameters())
-        in_backbone = {id(parameter) for parameter in backbone}
+        """The groups of the backbone, one or a layer each, and `head`."""
+        network = self.backbone.network
+        in_backbone = {id(parameter) for parameter in network.parameters()}
         head = [parameter for parameter in self.parameters() if id(parameter) not in in_backbone]
-        return backbone_and_head(backbone=backbone, head=head, config=self.optim, length=length)
+        return backbone_and_head(backbone=network, head=head, config=self.optim, length=length)
 
     def divergence_advice(self) -> str:
         """The rates by name."""
