@@ -208,7 +208,7 @@ class ValueProbeReport(ProbeReport):
         rng = np.random.default_rng(0)
         drawn = (rng.integers(len(table), size=len(table)) for _ in range(BOOTSTRAP_DRAWS))
         scores = np.array([mean_r2(truth[rows], prediction[rows]) for rows in drawn])
-        return scores[np.isfinite(scores)]
+        return np.asarray(scores[np.isfinite(scores)])
 
     def _constant(self, table: pd.DataFrame) -> pd.DataFrame:
         constant = table.astype(dict.fromkeys(self.predicted, float))
@@ -225,4 +225,4 @@ class ValueProbeReport(ProbeReport):
 def _classes(table: pd.DataFrame) -> list[str]:
     """Names of the classes in order, from the columns of their probabilities."""
     prefix = probability_column("")
-    return [name.removeprefix(prefix) for name in table if str(name).startswith(prefix)]
+    return [str(name).removeprefix(prefix) for name in table if str(name).startswith(prefix)]

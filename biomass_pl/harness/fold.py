@@ -50,6 +50,7 @@ class FitCLI(RunCLI):
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         """A trainer that logs and saves into the fold's folder."""
         configured = self.config_init["trainer"]
+        self.model.truth = self.datamodule.truth  # the objective may depend on it
         title, objective = f"fold {self.fold}", self.model.objective
         settings = {
             "callbacks": [

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from biomass_pl.data.base import FoldDataModule, Truth
 from biomass_pl.data.pairs import PairAugmentation, PairDataset, without_copies
 from biomass_pl.data.photos import check_photos, find_photos
-from biomass_pl.errors import ConfigError, FoldError, RunError
-from biomass_pl.evaluation.probe import LinearProbe, fit_class_probe, fit_value_probe, mean_r2
+from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.evaluation.probe_report import ClassProbeReport, ValueProbeReport, probability_column, probe_column
 from biomass_pl.training.backbone import Backbone
 from biomass_pl.training.contrastive import alignment, nt_xent, uniformity
 from biomass_pl.training.epoch_scores import EpochOutputs
 from biomass_pl.training.image_task import ImageTask
+from biomass_pl.training.linear_probe import ROW, VECTOR, KnownItems, ProbeState, known_items, mean_vectors
 from biomass_pl.training.optim import OptimConfig
 from biomass_pl.training.task import Objective, StepOutput
 
@@ -28,57 +27,23 @@ logger = logging.getLogger(__name__)
 
 torch.serialization.add_safe_globals([PairAugmentation])  # checkpoints of tasks made in Python hold one
 
-_CLASSES = "probe_classes"
-"""Where a checkpoint keeps the names of the classes."""
-
-
-class ProbeState(nn.Module):
-    """The newest linear probe and the scores so far, kept in checkpoints.
-
-    Args:
-        num_features: Length of a feature vector.
-        outputs: Classes, or columns of values.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    epochs: Tensor
-    score: Tensor
-    untrained: Tensor
-
-    def __init__(self, *, num_features: int, outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.full((outputs, num_features), torch.nan))
-        self.register_buffer("bias", torch.full((outputs,), torch.nan))
-        self.register_buffer("epochs", torch.tensor(0))  # finished ones at the newest probe, its own among them
-        self.register_buffer("score", torch.tensor(torch.nan))
-        self.register_buffer("untrained", torch.tensor(torch.nan))
-
-    def take(self, probe: LinearProbe) -> None:
-        """Replaces the probe."""
-        self.weight.copy_(torch.from_numpy(probe.weight))
-        self.bias.copy_(torch.from_numpy(probe.bias))
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Logits or values (B, outputs) of feature vectors (B, D), float64 on the CPU."""
-        return vectors.cpu().double() @ self.weight.cpu().double().T + self.bias.cpu().double()
+_PROBE = "linear_probe"
+"""Where a checkpoint keeps the linear probe."""
 
 
 class SimCLRNetwork(nn.Module):
-    """Backbone, projection head of SimCLR, and the linear probe beside them.
+    """Backbone and projection head of SimCLR.
 
     Args:
         backbone: What is trained to be used elsewhere.
         projection_dim: Length of the vectors that are compared.
-        outputs: Classes, or columns of values, of the probe.
     """
 
-    def __init__(self, *, backbone: Backbone, projection_dim: int, outputs: int) -> None:
+    def __init__(self, *, backbone: Backbone, projection_dim: int) -> None:
         super().__init__()
         width = backbone.num_features
         self.backbone = backbone
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))
-        self.probe = ProbeState(num_features=width, outputs=outputs)
 
 
 class SimCLR(ImageTask):
@@ -132,12 +97,13 @@ class SimCLR(ImageTask):
         self.pairs = pairs
         self.unlabelled = unlabelled or []
         self.probe_every = probe_every
-        self.classes: tuple[str, ...] = ()
+        self.probe = ProbeState()
         self._truth: Truth | None = None
+        self._columns: tuple[str, ...] = ()
+        self._of_classes = False
         self._files: Sequence[Path] = ()
         self._are_checked = False
-        self._rows: dict[str, int] = {}
-        self._values = np.empty(0)
+        self._items = KnownItems(rows={}, values=np.empty(0))
 
     @property
     def truth(self) -> Truth | None:
@@ -148,8 +114,8 @@ class SimCLR(ImageTask):
     def truth(self, truth: Truth | None) -> None:
         if truth is None:
             raise ConfigError("SimCLR is probed by what is known of labelled items, and these data tell nothing of it.")
-        self._truth = truth
-        if truth.kind == "classes":
+        self._truth, self._columns, self._of_classes = truth, truth.columns, truth.kind == "classes"
+        if self._of_classes:
             self.objective = Objective(name="val/probe_accuracy")
             self.report = ClassProbeReport(column=truth.columns[0])
         else:
@@ -164,13 +130,7 @@ class SimCLR(ImageTask):
             DataError: There is no such folder of unlabelled photos.
         """
         self.truth = data.truth
-        self._rows = {str(name): row for row, name in enumerate(data.names())}
-        columns = data.items()[list(self._known_truth.columns)]
-        if self._known_truth.kind == "classes":
-            self._values, classes = pd.factorize(columns.iloc[:, 0], sort=True)
-            self.classes = tuple(map(str, classes))
-        else:
-            self._values = columns.to_numpy(dtype=np.float64)
+        self._items = known_items(data, self._columns, classes=self._of_classes)
         self._files = self._unlabelled_photos(data)
         data.use_pairs(partial(PairDataset, files=self._files, augmentation=self.pairs, tile_size=self.tile_size))
 
@@ -188,8 +148,8 @@ class SimCLR(ImageTask):
             raise ConfigError(
                 "SimCLR learns from pixels, which the feature bank does not keep. Set data.bank_views: 0."
             )
-        trained = self._values[~data.split.held_out(data.names())]
-        if self._known_truth.kind == "classes" and len(np.unique(trained)) < 2:
+        trained = self._items.values[~data.split.held_out(data.names())]
+        if self._of_classes and len(np.unique(trained)) < 2:
             raise FoldError(
                 f"Fold {data.split.fold} trains on photos of one class only, which leaves a linear probe nothing to "
                 "learn. Give other folds."
@@ -210,7 +170,7 @@ class SimCLR(ImageTask):
             )
 
     def make_network(self, backbone: Backbone) -> SimCLRNetwork:
-        """Backbone, projection head, linear probe.
+        """Backbone and projection head.
 
         Raises:
             ConfigError: Chunks would change what the backbone learns.
@@ -221,8 +181,7 @@ class SimCLR(ImageTask):
                 "(batch normalisation). Set model.chunk: 0 and lower data.batch_size, or choose another backbone."
             )
         backbone.tile_batch = self.chunk
-        outputs = len(self.classes if self._known_truth.kind == "classes" else self._known_truth.columns)
-        return SimCLRNetwork(backbone=backbone, projection_dim=self.projection_dim, outputs=outputs)
+        return SimCLRNetwork(backbone=backbone, projection_dim=self.projection_dim)
 
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Loss of a batch of pairs, with the alignment and uniformity of what is compared."""
@@ -234,39 +193,35 @@ class SimCLR(ImageTask):
 
     def predict_columns(self, features: Tensor) -> dict[str, Tensor]:
         """What the linear probe says: `prob_<class>`, or `probe_<column>` of values."""
-        outputs = self.network.probe(_mean_vectors(features))
-        if self._known_truth.kind == "classes":
-            names = [probability_column(name) for name in self.classes]
+        outputs = self.probe.outputs(mean_vectors(features))
+        if self._of_classes:
+            names = [probability_column(name) for name in self.probe.classes]
             outputs = outputs.softmax(dim=1)
         else:
-            names = [probe_column(column) for column in self._known_truth.columns]
+            names = [probe_column(column) for column in self._columns]
         return dict(zip(names, outputs.unbind(dim=1), strict=True))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the names of the classes."""
-        checkpoint[_CLASSES] = list(self.classes)
+        """Keeps the linear probe."""
+        checkpoint[_PROBE] = self.probe.to_checkpoint()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the names of the classes.
+        """Takes the linear probe.
 
         Raises:
             RunError: The checkpoint has none.
         """
-        classes = checkpoint.get(_CLASSES)
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise RunError("A checkpoint of SimCLR does not name the classes of its probe: it is damaged.")
-        self.classes = tuple(classes)
+        self.probe = ProbeState.from_checkpoint(checkpoint.get(_PROBE))
 
     def on_train_start(self) -> None:
         """Scores the network before any training; a resumed run has that already."""
-        if not self.network.probe.untrained.isnan():
-            return
-        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.network.probe.untrained.fill_(self._probed(self._vectors_of(data.plain_loader(held_out=True))))
+        if self.current_epoch == 0:
+            held_out = self._vectors_of(self._data.plain_loader(held_out=True))
+            self.probe.untrained = self._fitted_score(held_out)
 
     def kept_names(self) -> tuple[str, ...]:
         """Feature vectors, and the rows of the items in their table."""
-        return "vector", "row"
+        return VECTOR, ROW
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keeps the features of held-out photos where a probe is due."""
@@ -282,37 +237,24 @@ class SimCLR(ImageTask):
 
     def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Fits a new linear probe and scores it: `probe_accuracy` or `probe_r2`, and `probe_untrained`."""
-        self.network.probe.score.fill_(self._probed(kept))
-        self.network.probe.epochs.fill_(self.current_epoch + 1)
+        self.probe.score = self._fitted_score(kept)
+        self.probe.epochs = self.current_epoch + 1
         return self._scores()
 
     def _scores(self) -> dict[str, float]:
-        name = self.objective.name.removeprefix("val/")
-        return {name: float(self.network.probe.score), "probe_untrained": float(self.network.probe.untrained)}
+        return {self.objective.name.removeprefix("val/"): self.probe.score, "probe_untrained": self.probe.untrained}
 
     def _probe_is_due(self) -> bool:
         if self.trainer.sanity_checking:
             return False
-        finished, probed = self.current_epoch + 1, int(self.network.probe.epochs)
+        finished, probed = self.current_epoch + 1, self.probe.epochs
         periods = finished // self.probe_every - probed // self.probe_every
         return probed == 0 or periods > 0 or finished == self.trainer.max_epochs
 
-    def _probed(self, held_out: Mapping[str, np.ndarray]) -> float:
-        """Score on held-out photos of a linear probe that is fitted on the training photos as they are, and kept."""
-        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        trained = self._vectors_of(data.plain_loader(held_out=False))
-        known, truth = (self._values[kept["row"].astype(int)] for kept in (trained, held_out))
-        is_class = self._known_truth.kind == "classes"
-        probe = self.network.probe
-        if is_class:
-            probe.take(fit_class_probe(trained["vector"], known, len(self.classes)))
-        else:
-            probe.take(fit_value_probe(trained["vector"], known))
-        outputs = probe(torch.from_numpy(held_out["vector"])).numpy()
-        if not is_class:
-            return mean_r2(truth, outputs)
-        # Infinite are the outputs of classes without training photos.
-        return float(np.mean(outputs.argmax(axis=1) == truth)) if not np.isnan(outputs).any() else float("nan")
+    def _fitted_score(self, held_out: Mapping[str, np.ndarray]) -> float:
+        """Score on held-out photos of a new linear probe, fitted on the training photos as they are."""
+        trained = self._vectors_of(self._data.plain_loader(held_out=False))
+        return self.probe.fitted_score(trained, held_out, self._items)
 
     def _vectors_of(self, batches: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Feature vectors and rows of all items of a loader, also of the share of other processes."""
@@ -326,8 +268,8 @@ class SimCLR(ImageTask):
         return kept.compute()
 
     def _vectors(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        rows = torch.tensor([self._rows[name] for name in batch["id"]], device=self.device)
-        return {"vector": _mean_vectors(self.features(batch)), "row": rows}
+        rows = self._items.rows_of(batch["id"]).to(self.device)
+        return {VECTOR: mean_vectors(self.features(batch)), ROW: rows}
 
     def _unlabelled_photos(self, data: FoldDataModule) -> list[Path]:
         """The unlabelled photos that are no copies of labelled ones: those may be held out, the others are seen."""
@@ -342,13 +284,6 @@ class SimCLR(ImageTask):
         return without_copies(find_photos(self.unlabelled), contents.values())
 
     @property
-    def _known_truth(self) -> Truth:
-        if self._truth is None:
-            msg = "the truth of the data is not known yet"
-            raise RuntimeError(msg)
-        return self._truth
-
-
-def _mean_vectors(features: Tensor) -> Tensor:
-    """Mean feature vectors (B, D) of photos, each of one or several tiles (B, ..., D)."""
-    return features.reshape(len(features), -1, features.shape[-1]).mean(dim=1)
+    def _data(self) -> FoldDataModule:
+        data: FoldDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
