@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import DataLoader
 
-from biomass_pl.data.augmentation import FLIPS, View
+from biomass_pl.data.augmentation import View
 from biomass_pl.data.bank import photo_key
 from biomass_pl.data.base import FoldDataModule, Source, Truth, require_at_least
 from biomass_pl.data.photos import PhotoPaths, broken_photos, check_photos
@@ -62,7 +62,7 @@ class LeafDataModule(FoldDataModule):
         ConfigError: A setting, or two together, cannot work.
     """
 
-    views: ClassVar[tuple[View, ...]] = FLIPS
+    views: ClassVar[tuple[View, ...]] = ("plain", "left-right")  # as published
     truth: ClassVar[Truth] = Truth(kind="classes", columns=("label",))
     tile_size: int
 
