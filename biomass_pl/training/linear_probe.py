@@ -130,9 +130,7 @@ class ProbeState:
                 untrained=float(entry["untrained"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(
-                "A checkpoint holds no linear probe: it is damaged. Train the fold again."
-            ) from error
+            raise RunError("A checkpoint holds no linear probe: it is damaged. Train the fold again.") from error
         return state
 
 
