@@ -82,9 +82,7 @@ class Stage(nn.Module):
 
     def merge(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """What leaves the stage, of what its last block gives."""
-        if self.downsample is None:
-            return tokens, grid
-        return self.downsample(tokens, grid), (grid[0] // 2, grid[1] // 2)
+        return (self.downsample(tokens, grid), (grid[0] // 2, grid[1] // 2)) if self.downsample else (tokens, grid)
 
 
 class HierarchicalViT(nn.Module):
@@ -134,19 +132,17 @@ class HierarchicalViT(nn.Module):
         super().__init__()
         if len(depths) != len(num_heads):
             raise ValueError(f"depths {list(depths)} and num_heads {list(num_heads)} must have one number per stage")
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.depths = tuple(depths)
         self.num_features = self.head_hidden_size = embed_dim * 2 ** (len(depths) - 1)
         self.patch_size = patch_size
         self.side_multiple = patch_size * 2 ** (len(depths) - 1)
         sides = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
-        grid = self._grid(sides)
         self.patch_embed = PatchEmbed(
             sides, patch_size, in_chans, embed_dim, norm_layer=nn.LayerNorm, strict_img_size=False
         )
         # With the grid in its shape, a table of positions is never guessed to be square.
-        self.pos_embed = nn.Parameter(torch.empty(1, *grid, embed_dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, *self._grid(sides), embed_dim))
         self.pos_drop = nn.Dropout(pos_drop_rate)
         block = partial(
             Block,
