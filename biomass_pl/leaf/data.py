@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import DataLoader
 
-from biomass_pl.data.augmentation import FLIPS, View
+from biomass_pl.data.augmentation import View
 from biomass_pl.data.bank import photo_key
 from biomass_pl.data.base import FoldDataModule, Source, Truth, require_at_least
 from biomass_pl.data.photos import PhotoPaths, broken_photos, check_photos
@@ -62,7 +62,7 @@ class LeafDataModule(FoldDataModule):
         ConfigError: A setting, or two together, cannot work.
     """
 
-    views: ClassVar[tuple[View, ...]] = FLIPS
+    views: ClassVar[tuple[View, ...]] = ("plain", "left-right")  # as published
     truth: ClassVar[Truth] = Truth(kind="classes", columns=("label",))
     tile_size: int
 
@@ -110,9 +110,7 @@ class LeafDataModule(FoldDataModule):
     @cached_property
     def _contents(self) -> dict[str, str]:
         """Hashes of the files of originals and copies."""
-        contents = {name: photo_key(path) for name, path in self._all_photos.items()}
-        require_one_label_per_content(self._table, contents)
-        return contents
+        return {name: photo_key(path) for name, path in self._all_photos.items()}
 
     @cached_property
     def _items(self) -> pd.DataFrame:
@@ -230,12 +228,11 @@ class LeafDataModule(FoldDataModule):
         Raises:
             DataError: Test photos are asked for.
         """
-        self._views = tuple(views)
         if source == "test":
             raise DataError(
-                "Photos in class folders or a label table have no test photos beside them. Predict a folder of photos "
-                "with --images FOLDER."
+                "Class folders and label tables have no test photos beside them. Predict photos with --images FOLDER."
             )
+        self._views = tuple(views)
         if source == "held_out":
             self._selected = self._labelled(held_out=True)
         else:
@@ -296,8 +293,9 @@ class LeafDataModule(FoldDataModule):
         """Originals that the fold trains on, and those of their copies that show nothing that is held out."""
         held_out = self._held_out()
         scored = set(self._items.loc[held_out, "source"])
-        allowed = [bool(sources) and sources.isdisjoint(scored) for sources in self._sources_of_copies]
-        return self._photos_of(pd.concat([self._table.originals[~held_out], self._table.copies[allowed]]))
+        allowed = [bool(found) and found.isdisjoint(scored) for found in self._sources_of_copies]
+        copies = self._table.copies[np.array(allowed, dtype=bool)]
+        return self._photos_of(pd.concat([self._table.originals[~held_out], copies]))
 
     def _photos_of(self, rows: pd.DataFrame) -> LeafPhotos:
         bands = None if self.spectral is None else self._band_files

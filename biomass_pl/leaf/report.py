@@ -51,11 +51,9 @@ PROBABILITY_PREFIX = "prob_"
 
 _WITH_CONSTANT = ("accuracy", "f1_macro")
 _LONGEST_NAME = 30
-_NAME_COLUMNS = 33
-"""Of a terminal of 80, beside six columns of numbers."""
+_NAME_COLUMNS = 33  # of a terminal of 80, beside six columns of numbers
 
-_RELIABILITY_SIDE = 5.0
-"""Inches."""
+_RELIABILITY_SIDE = 5.0  # inches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +77,12 @@ class _Rows:
     @property
     def predicted(self) -> np.ndarray:
         """Numbers of the most probable classes, of equals the first (photos,)."""
-        predicted: np.ndarray = self.probabilities.argmax(axis=1)
-        return predicted
+        return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
     def finite(self) -> np.ndarray:
         """Whether the network predicted anything of a photo (photos,)."""
-        finite: np.ndarray = np.isfinite(self.probabilities).all(axis=1)
-        return finite
+        return np.asarray(np.isfinite(self.probabilities).all(axis=1))
 
     def of(self, rows: np.ndarray) -> "_Rows":
         """Some of the rows."""
@@ -118,9 +114,7 @@ class LeafReport(Report):
         numbers, photos = np.unique(rows.truth, return_counts=True)
         if len(numbers) < 2:
             found = f"all {len(table)} photo(s) are '{rows.classes[numbers[0]]}'" if len(table) else "there is no photo"
-            raise DataError(
-                f"The predictions cannot be scored: {found}, and scores of classes need two or more. Add other folds."
-            )
+            raise DataError(f"The predictions cannot be scored: {found}, and scores need two classes. Add other folds.")
         folds = {fold: rows.of(rows.folds == fold) for fold in temperatures}
         majority = int(numbers[photos.argmax()])
         return {

@@ -63,6 +63,8 @@ def find_originals(
     Raises:
         DataError: Photos cannot be read; names all of them.
     """
+    if copies.empty:
+        return []
     closest = _closest_originals(*_files(copies, contents), *_files(originals, contents))
     by_pixels = _sources_at(closest, sources)
     by_name = _sources_at(_named_originals(copies, originals), sources)

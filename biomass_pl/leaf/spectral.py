@@ -62,7 +62,8 @@ def read_bands(path: Path, size: tuple[int, int]) -> np.ndarray:
             "nor the last two axes have its proportions. Register them to the photo."
         )
     largest = np.iinfo(stored.dtype).max if stored.dtype.kind in "ui" else 1
-    scaled = bands.astype(np.float32) / np.float32(largest)
+    with np.errstate(over="ignore"):  # what is too large for float32 is found below
+        scaled = bands.astype(np.float32) / np.float32(largest)
     if not np.isfinite(scaled).all():
         raise DataError(f"Bands {path} hold values that are no numbers. Fill them in.")
     return scaled

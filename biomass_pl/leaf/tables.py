@@ -90,7 +90,7 @@ def require_one_label_per_content(table: LeafTable, contents: Mapping[str, str])
     Raises:
         DataError: There is such a photo; names where it stands.
     """
-    rows = pd.concat([table.originals, table.copies])
+    rows = pd.concat([table.originals, table.copies], ignore_index=True)
     content = rows["image_id"].map(contents)
     twice = rows[rows.groupby(content)["label"].transform("nunique") > 1]
     lines = [

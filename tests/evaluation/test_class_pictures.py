@@ -20,7 +20,7 @@ from biomass_pl.evaluation.class_pictures import (
 )
 from biomass_pl.evaluation.pictures import save_figure
 
-ODD_NAMES = ["_hidden", "a $b$ c$", "NA", "[red]x", "rust, leaf/stem " * 4]
+ODD_NAMES = ["_hidden", r"half $\frac$ a", "NA", "[red]x", "rust, leaf/stem " * 4]
 
 
 def panel_of(draw, *arguments):
@@ -184,6 +184,14 @@ def test_photos_stand_beside_what_the_network_looked_at(tmp_path):
     assert len(warm) and len(cold) > 5 * len(warm)
     assert np.quantile(cold[:, 1], 0.01) > pixels.shape[1] // 4 - 10  # the photo itself is beside it
     assert (warm.max(axis=0) < cold.mean(axis=0)).all()
+
+
+def test_the_covered_photo_lies_as_the_photo_does(tmp_path):
+    photo = np.broadcast_to(np.linspace(0, 255, 200).astype(np.uint8)[:, None, None], (200, 200, 3))
+    attention_sheet([photo], [np.zeros((4, 4))], [""], tmp_path / "one.png")
+    grey = picture(tmp_path / "one.png")[60:200, :, 1]
+    plain, covered = grey[:, grey.shape[1] // 8], grey[:, 3 * grey.shape[1] // 8]
+    assert np.corrcoef(plain, covered)[0, 1] > 0.99 and np.ptp(covered) < 0.6 * np.ptp(plain)
 
 
 @pytest.mark.filterwarnings("error")

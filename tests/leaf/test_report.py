@@ -175,7 +175,7 @@ def test_a_single_source_has_scores_and_no_interval():
 
 
 def test_a_table_of_one_class_is_refused():
-    with pytest.raises(DataError, match=r"all 150 photo\(s\) are 'Curl Virus', and scores of classes need two"):
+    with pytest.raises(DataError, match=r"all 150 photo\(s\) are 'Curl Virus', and scores need two classes"):
         LeafReport().score(make_table().assign(label="Curl Virus"))
 
 
@@ -375,9 +375,11 @@ def test_finishing_again_follows_the_probabilities():
     assert again["label_pred"].tolist() == places.tolist()
 
 
-@pytest.mark.parametrize("names", [("007", "NA", "1e3"), ("a,b", 'say "x"', " spaced "), ("null", "True", "日本")])
+@pytest.mark.parametrize(
+    "names", [("007", "7.0", "1e3"), ("True", "NA", "null"), ("a,b", 'say "x"', " spaced "), ("日本", "x\ty", "é")]
+)
 def test_a_table_read_back_has_the_same_scores(names, tmp_path):
-    table = make_table(classes=names)
+    table = make_table(classes=names).assign(source=lambda rows: rows["label"])
     table.to_csv(tmp_path / "oof.csv", index=False)
     back = read_predictions(tmp_path / "oof.csv", ("image_id", *LeafReport.text_columns))
     scores = LeafReport().score(back)

@@ -12,7 +12,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from biomass_pl.errors import ConfigError, WeightsError
-from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.backbone import Backbone, load_encoder
 
 VIT, CNN = "test_vit.r160_in1k", "test_resnet.r160_in1k"
 IMAGENET = "test_byobnet.r160_in1k"  # as tiny, but normalised with ImageNet's statistics
@@ -155,6 +155,89 @@ def test_weights_of_another_network_are_refused(tmp_path):
     assert "model.backbone" in message
 
 
+HVIT, HVIT_SIZE = "hvit_tiny", 128
+
+
+def hierarchical(seed: int = 0, *, weights: Path | None = None, tile_size: int = HVIT_SIZE) -> Backbone:
+    torch.manual_seed(seed)
+    return Backbone(name=HVIT, tile_size=tile_size, weights=weights).eval()
+
+
+def test_a_hierarchical_vit_is_a_backbone():
+    network = Backbone(name=HVIT, tile_size=HVIT_SIZE, args={"drop_path_rate": 0.2}, grad_checkpointing=True)
+    assert network.num_features == 512
+    network(tiles(2, size=HVIT_SIZE)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def state_files(names: list[str]) -> dict[str, dict[str, Tensor] | None]:
+    """Entries of a checkpoint, each with its own weights."""
+    return {name: hierarchical(seed=seed + 1).network.state_dict() for seed, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ("names", "preferred"),
+    [
+        (["model_backbone_state_dict"], 0),
+        (["model_state_dict", "model_backbone_state_dict"], 0),
+        (["model_backbone_state_dict", "model_state_dict", "ema_state_dict"], 2),
+    ],
+)
+def test_averaged_weights_of_a_published_checkpoint_come_first(names, preferred, tmp_path, caplog):
+    caplog.set_level("INFO")
+    entries = state_files(names)
+    checkpoint = {"epoch": 3, "best_val_metric": 0.5, "config": {"device": "cpu"}, "scaler_state_dict": {}}
+    path = save(checkpoint | {"ema_state_dict": None} | entries, tmp_path / "best_model.pth")
+    loaded = hierarchical(weights=path).network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in entries[names[preferred]].items())
+    assert f"Of {path}, the weights under '{names[preferred]}' are loaded" in caplog.text
+
+
+def test_names_of_compiled_and_parallel_networks_are_understood(tmp_path):
+    state = hierarchical(seed=1).network.state_dict()
+    for number, prefix in enumerate(("_orig_mod.", "module.")):
+        wrapped = {prefix + key: value for key, value in state.items()}
+        loaded = hierarchical(weights=save({"model_state_dict": wrapped}, tmp_path / f"{number}.pth")).network
+        assert torch.equal(loaded.pos_embed, state["pos_embed"])
+
+
+@pytest.mark.parametrize("content", [{"ema_state_dict": 3}, {"model_state_dict": [1, 2]}])
+def test_a_published_checkpoint_without_weights_says_what_to_give(content, tmp_path):
+    torch.save(content, tmp_path / "other.pth")
+    assert "Give a safetensors file or a saved state dict" in refused(tmp_path / "other.pth")
+
+
+def test_weights_of_another_size_of_tile_fit_a_hierarchical_vit(tmp_path):
+    path = save(hierarchical(seed=1, tile_size=256).network.state_dict(), tmp_path / "for_256.pth")
+    assert hierarchical(weights=path).network.pos_embed.shape[1:3] == (8, 8)
+
+
+def test_weights_of_two_streams_are_refused_in_words(tmp_path):
+    state = hierarchical().network.state_dict()
+    published = {"rgb_pos_embed": state.pop("pos_embed").flatten(1, 2)}
+    path = save(state | published | {"spectral_pos_embed": torch.zeros(1, 64, 64)}, tmp_path / "two.pth")
+    with pytest.raises(WeightsError, match="two streams") as caught:
+        hierarchical(weights=path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_encoder_is_loaded_from_weights_at_hand():
+    source, target = hierarchical(seed=1), hierarchical(seed=2)
+    state = source.network.state_dict()
+    classifier = {"head.weight": torch.zeros(3, 512), "head.bias": torch.zeros(3)}
+    load_encoder(target.network, state | classifier, origin="fold 0 of a run")
+    assert torch.equal(target.network.pos_embed, source.network.pos_embed)
+    del state["norm.bias"]
+    with pytest.raises(WeightsError, match=r"The weights in fold 0 of a run do not fit[\s\S]*norm\.bias"):
+        load_encoder(target.network, state, origin="fold 0 of a run")
+    assert "norm.bias" not in state and set(state) < set(source.network.state_dict())
+
+
+def test_normalised_tiles_are_what_the_network_itself_takes():
+    network, pixels = backbone(IMAGENET), tiles(2)
+    torch.testing.assert_close(features(network.network, network.normalise(pixels)), features(network, pixels))
+
+
 def test_a_missing_weights_file_says_which_setting_to_correct(tmp_path):
     assert "model.backbone_weights" in refused(tmp_path / "nothing.pth")
 
@@ -277,15 +360,27 @@ def test_tiles_in_batches_give_the_features_and_gradients_of_all_at_once(learns)
         torch.testing.assert_close(other.grad, weight.grad, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_the_fingerprint_tells_networks_weights_and_sizes_apart():
-    def build(name="test_vit.r160_in1k", size=32, seed=0):
+def test_the_fingerprint_tells_networks_weights_options_and_sizes_apart():
+    def build(name="test_vit.r160_in1k", size=32, seed=0, args=None):
         torch.manual_seed(seed)
-        return Backbone(name=name, tile_size=size)
+        return Backbone(name=name, tile_size=size, args=args)
 
     first = build()
     assert build().fingerprint() == first.fingerprint()
-    others = [build(seed=1), build(size=64), build(name="test_resnet.r160_in1k")]
-    assert len({first.fingerprint(), *(other.fingerprint() for other in others)}) == 4
+    options = [{"drop_path_rate": 0.1}, {"global_pool": "avg"}]
+    others = [
+        build(seed=1),
+        build(size=64),
+        build(name="test_resnet.r160_in1k"),
+        *(build(args=args) for args in options),
+    ]
+    assert len({first.fingerprint(), *(other.fingerprint() for other in others)}) == 6
+    assert build(args={}).fingerprint() == first.fingerprint()
+    both = [
+        build(args={"drop_rate": 0.1, "drop_path_rate": 0.2}),
+        build(args={"drop_path_rate": 0.2, "drop_rate": 0.1}),
+    ]
+    assert both[0].fingerprint() == both[1].fingerprint()
     before = first.fingerprint()
     with torch.no_grad():
         next(first.parameters()).flatten()[0] += 1e-3

@@ -215,6 +215,15 @@ def layered(network: nn.Module, share: float, length: TrainingLength = FULL) -> 
             ["cls_token", *(f"blocks.{number}.norm1.weight" for number in range(6))],  # the last norm is of block 5
         ),
         ("test_resnet", ["conv1.0.weight", *(f"layer{number}.0.conv1.weight" for number in (1, 2, 3, 4))]),
+        (
+            "test_convnext",  # every block of a stage is a layer of its own, a later stage's first with what leads to it
+            [
+                "stem.0.weight",
+                *("stages.0.blocks.0.gamma", "stages.1.downsample.0.weight", "stages.1.blocks.1.gamma"),
+                *("stages.2.downsample.0.weight", *(f"stages.2.blocks.{number}.gamma" for number in (1, 2, 3))),
+                *("stages.3.downsample.0.weight", "stages.3.blocks.1.gamma", "head.norm.weight"),
+            ],
+        ),
     ],
 )
 def test_each_layer_of_the_backbone_is_a_group_with_a_share_of_the_next_ones_rate(name, firsts):

@@ -222,7 +222,7 @@ def test_colours_alone_do_not_tell_the_classes(originals: list[Path]) -> None:
     forest = ExtraTreesClassifier(100, class_weight="balanced", random_state=0)
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     predicted = cross_val_predict(forest, np.stack(features), labels, cv=folds)
-    assert (predicted == np.array(labels)).mean() < 0.5
+    assert (predicted == np.array(labels)).mean() < 0.4
 
 
 @pytest.mark.parametrize(
