@@ -166,3 +166,76 @@ def test_what_cannot_work_is_refused_before_there_is_a_run(arguments, message, s
     error = capsys.readouterr().err
     assert message in error and error.count("biomass: error:") == 1
     assert not LOGS.exists()
+
+
+# Starting from it
+
+
+def encoder(run: Run, fold: int) -> dict[str, torch.Tensor]:
+    state = torch.load(run.best_checkpoint(fold), weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if name.startswith("network.backbone.")}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+FROM = "--model.init_from"
+STILL = ["--model.optim", "{head_lr: 0.001, backbone_lr: 0, weight_decay: 0, warmup_epochs: 0}"]
+
+
+def test_fold_k_starts_from_the_encoder_of_fold_k(pretrained, recipe, workdir):
+    start = [FROM, str(pretrained.path), "--folds", "0", "2", "--trainer.callbacks=null", "--trainer.max_epochs", "1"]
+    assert main(["fit", "--config", str(recipe), *start, *STILL]) == 0
+    run = find_run(LOGS)
+    for fold in (0, 2):
+        assert same(encoder(run, fold), encoder(pretrained, fold))
+    assert not same(encoder(run, 0), encoder(run, 2))
+    # The run is on its own from now on: it predicts and resumes where the other one is gone.
+    for fold in (0, 2):
+        text = run.config(fold).read_text()
+        assert str(pretrained.path) in text
+        run.config(fold).write_text(text.replace(str(pretrained.path), "gone"))
+    assert main(["predict"]) == 0
+
+
+def test_a_broken_fine_tuning_goes_on_with_its_own_weights(
+    pretrained, recipe, workdir, interruptions, every_epoch_saved
+):
+    settings = [FROM, "origin", "--folds", "0"]
+    shutil.copytree(pretrained.path, "origin")
+    assert main(["fit", "--config", str(recipe), *settings]) == 0
+    undisturbed = find_run(LOGS)
+    assert main(["fit", "--config", with_callback(recipe, "FailOnce", [1]), *settings]) == 2
+    shutil.rmtree("origin")
+    assert main(["fit", "--resume", *TRUST]) == 0
+    assert_same_fold(Run(LOGS / "broken/version_0"), undisturbed)
+
+
+def refuse_origin(recipe: Path, run: Path, message: str, capsys, *arguments: str) -> None:
+    assert main(["fit", "--config", str(recipe), FROM, str(run), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("biomass: error:") == 1
+    assert not LOGS.exists()
+
+
+def test_runs_that_may_have_seen_what_is_held_out_are_refused(pretrained, recipe, lesion_run, workdir, capsys):
+    refuse_origin(recipe, pretrained.path, "has other folds, such as", capsys, "--data.cv_strategy", "random")
+    refuse_origin(recipe, pretrained.path, "has other folds, such as", capsys, "--data.num_folds", "2")
+    refuse_origin(recipe, lesion_run.path, "was trained on other items", capsys)
+    refuse_origin(recipe, workdir, "is not a run folder", capsys)
+    shutil.copytree(pretrained.path, "unfinished")
+    (Path("unfinished") / "fold_1" / "fold.json").unlink()
+    refuse_origin(recipe, Path("unfinished"), "fold 1 of unfinished is not finished", capsys)
+
+
+@pytest.mark.parametrize(
+    "other", [["--model.backbone", "test_resnet.r160_in1k"], ["--data.tile_size", "48"]], ids=lambda value: value[0]
+)
+def test_an_encoder_that_does_not_fit_is_refused_before_there_is_a_run(other, pretrained, recipe, workdir, capsys):
+    refuse_origin(recipe, pretrained.path, "do not fit the backbone and tile size", capsys, *other)
+
+
+def test_weights_come_from_one_place(pretrained, recipe, workdir, capsys):
+    message = "model.init_from and model.backbone_weights both give"
+    refuse_origin(recipe, pretrained.path, message, capsys, "--model.backbone_weights", "x.pt")
