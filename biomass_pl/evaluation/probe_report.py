@@ -24,8 +24,11 @@ from biomass_pl.evaluation.report import (
     score_grid,
 )
 
+_NO_CLASS = ""
+"""Name of what is predicted where a probability is not finite; a table reads back nothing as this."""
+
 _UNKNOWN = -1
-"""Number of a class that is not among the classes, or of no class."""
+"""Its number."""
 
 _PANEL_INCHES = 4.4
 
@@ -118,7 +121,7 @@ class ClassProbeReport(ProbeReport):
         classes = _classes(table)
         probabilities = table[[probability_column(name) for name in classes]].to_numpy(dtype=float)
         names = np.array(classes, dtype=object)[probabilities.argmax(axis=1)]
-        names[~np.isfinite(probabilities).all(axis=1)] = None
+        names[~np.isfinite(probabilities).all(axis=1)] = _NO_CLASS
         return table.assign(**{probe_column(self.column): names})
 
     def draw(self, table: pd.DataFrame, path: Path) -> None:
@@ -149,10 +152,10 @@ class ClassProbeReport(ProbeReport):
         truth, _ = self._codes(table)
         folds = table["fold"].to_numpy()
         classes = _classes(table)
-        names = np.full(len(table), None, dtype=object)
+        names = np.full(len(table), _NO_CLASS, dtype=object)
         for fold in np.unique(folds):
             counts = np.bincount(truth[folds != fold], minlength=len(classes))
-            names[folds == fold] = classes[counts.argmax()] if counts.any() else None
+            names[folds == fold] = classes[counts.argmax()] if counts.any() else _NO_CLASS
         return table.assign(**{probe_column(self.column): names})
 
     def _codes(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

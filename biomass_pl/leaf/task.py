@@ -104,6 +104,7 @@ class LeafClassifier(ImageTask):
         Raises:
             ConfigError: Names the settings.
         """
+        super().check_data(data)
         if data.band_count != self.spectral_channels:
             raise ConfigError(
                 f"model.spectral_channels is {self.spectral_channels}, and data.spectral has {data.band_count} bands "

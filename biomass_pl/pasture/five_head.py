@@ -107,6 +107,7 @@ class FiveHead(PastureTask):
         Raises:
             ConfigError: Names the columns.
         """
+        super().check_data(data)
         if not self.auxiliary_weights:
             return
         codes = data.training_classes()

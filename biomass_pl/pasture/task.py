@@ -90,6 +90,7 @@ class PastureTask(ImageTask):
 
     def start_from(self, data: Any) -> None:
         """Takes the means of the targets of the training fold."""
+        super().start_from(data)
         self.network.head.start_at(torch.tensor(data.training_targets()))
 
     def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:

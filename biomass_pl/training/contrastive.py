@@ -27,7 +27,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         The mean over the 2B views of this process.
     """
     with torch.autocast(first.device.type, enabled=False):  # half precision would round differences of similarities
-        own = functional.normalize(torch.stack([first.float(), second.float()]), dim=-1)
+        own = _directions(torch.stack([first, second]))
         everywhere, position = _from_all_processes(own)
         own_views, all_views = own.flatten(end_dim=1), everywhere.flatten(end_dim=1)
         photos = position * len(first) + torch.arange(len(first), device=first.device)
@@ -47,8 +47,7 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         first: Vectors of the first views (B, D), of any length.
         second: Vectors of the second views.
     """
-    apart = functional.normalize(first.float(), dim=-1) - functional.normalize(second.float(), dim=-1)
-    return apart.square().sum(dim=-1)
+    return (_directions(first) - _directions(second)).square().sum(dim=-1)
 
 
 def uniformity(vectors: Tensor) -> Tensor:
@@ -63,11 +62,16 @@ def uniformity(vectors: Tensor) -> Tensor:
     Returns:
         The measure; NaN where there is no pair.
     """
-    own = functional.normalize(vectors.detach().float(), dim=-1)
-    rows = _from_all_processes(own.unsqueeze(0))[0].squeeze(0)
-    earlier, later = torch.triu_indices(len(rows), len(rows), offset=1, device=rows.device)
-    squared_distances = 2 - 2 * (rows @ rows.T)[earlier, later]
-    return squared_distances.mul(-_UNIFORMITY_SCALE).exp().mean().log()
+    with torch.autocast(vectors.device.type, enabled=False):
+        rows = _from_all_processes(_directions(vectors.detach()).unsqueeze(0))[0].squeeze(0)
+        earlier, later = torch.triu_indices(len(rows), len(rows), offset=1, device=rows.device)
+        squared_distances = 2 - 2 * (rows @ rows.T)[earlier, later]
+        return squared_distances.mul(-_UNIFORMITY_SCALE).exp().mean().log()
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """Vectors of length 1, at least float32."""
+    return functional.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
 def _from_all_processes(vectors: Tensor) -> tuple[Tensor, int]:

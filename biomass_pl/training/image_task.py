@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from biomass_pl.errors import ConfigError
-from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.backbone import Backbone, load_encoder
+from biomass_pl.training.initial_weights import check_origin, initial_encoder
 from biomass_pl.training.optim import FrozenEpochs, OptimConfig, ParameterGroup, TrainingLength, backbone_and_head
 from biomass_pl.training.task import PredictOutput, Task
 
@@ -22,6 +23,7 @@ class ImageTask(Task):
         pretrained: Start from timm's weights for this backbone, fetched once.
         backbone_weights: Local weights file for the backbone (safetensors or a state dict), instead of timm's.
         backbone_args: Options of the timm network, such as drop_path_rate.
+        init_from: Folder of a run on the same folds, such as one of SimCLR, whose fold k gives fold k its backbone.
         tile_size: Side in pixels of what the backbone takes; set by the data.
         tile_batch: Tiles that the backbone takes at once, for small memories; 0 takes all.
         compile: Compile the backbone with torch.compile: slow to start, then faster on a GPU.
@@ -36,6 +38,7 @@ class ImageTask(Task):
         pretrained: bool = True,
         backbone_weights: Path | None = None,
         backbone_args: dict[str, Any] | None = None,
+        init_from: Path | None = None,
         tile_size: int = 518,
         tile_batch: int = 0,
         compile: bool = False,
@@ -45,10 +48,14 @@ class ImageTask(Task):
         super().__init__()
         if tile_batch < 0:
             raise ConfigError(f"model.tile_batch is {tile_batch}; give 0 (all tiles at once) or more.")
+        if init_from is not None and backbone_weights is not None:
+            raise ConfigError("model.init_from and model.backbone_weights both give the backbone's weights. Give one.")
         self.backbone_name = backbone
         self.pretrained = pretrained
         self.backbone_weights = backbone_weights
         self.backbone_args = backbone_args or {}
+        self.init_from = init_from
+        self._checked_fold: int | None = None
         self.tile_size = tile_size
         self.tile_batch = tile_batch
         self.compile_backbone = compile
@@ -78,7 +85,7 @@ class ImageTask(Task):
         backbone = Backbone(
             name=self.backbone_name,
             tile_size=self.tile_size,
-            pretrained=self.pretrained,
+            pretrained=self.pretrained and self.init_from is None,
             weights=self.backbone_weights,
             grad_checkpointing=self.grad_checkpointing,
             tile_batch=self.tile_batch,
@@ -90,12 +97,37 @@ class ImageTask(Task):
                 "learns from (batch normalisation). Set model.tile_batch: 0 and lower data.batch_size, or freeze the "
                 "backbone for all epochs."
             )
+        if self._checked_fold is not None:
+            self._take_encoder(backbone, self._checked_fold)  # tells whether it fits, before there is a run
         if self.compile_backbone:
             backbone.network.compile()  # in place: weights keep their names
         if self.frozen_epochs == "all":
             # Before several processes wrap the network: none of them then waits for gradients that never come.
             backbone.requires_grad_(False)
         return self.make_network(backbone)
+
+    def check_data(self, data: Any) -> None:
+        """Refuses a run to start from that may have learned from what is held out.
+
+        Raises:
+            FoldError: It has other items or folds.
+            RunError: There is no such run, or it has not finished the fold.
+        """
+        super().check_data(data)
+        if self.init_from is not None and data.first_epoch == 0:
+            check_origin(self.init_from, data.split.fold, data.split.folds)
+            self._checked_fold = data.split.fold
+
+    def start_from(self, data: Any) -> None:
+        """Takes the backbone's weights of another run where one is named; a resumed training has its own."""
+        super().start_from(data)
+        if self.init_from is not None and data.first_epoch == 0:
+            self._take_encoder(self.backbone, data.split.fold)
+
+    def _take_encoder(self, backbone: Backbone, fold: int) -> None:
+        if self.init_from is not None:
+            encoder = initial_encoder(self.init_from, fold)
+            load_encoder(backbone.network, encoder, origin=f"model.init_from {self.init_from}")
 
     def features(self, batch: dict[str, Any]) -> Tensor:
         """Output of the backbone (..., D), or what the feature bank kept of it."""

@@ -142,6 +142,7 @@ class SimCLR(ImageTask):
             FoldError: All training photos are of one class.
             DataError: Unlabelled photos cannot be read; lists them.
         """
+        super().check_data(data)
         if data.batch_size < 2:
             raise ConfigError("data.batch_size 1 leaves a photo nothing to be told from. Give 2 or more.")
         if data.bank is not None:
