@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from biomass_pl.errors import ConfigError
 from biomass_pl.leaf.two_streams import BandStream
 from biomass_pl.training.backbone import Backbone
 
@@ -26,12 +27,20 @@ class ClassifierNetwork(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), last)
 
     def features(self, tiles: Tensor, bands: Tensor | None) -> Tensor:
-        """What the last layer sees (B, D), of tiles (B, 3, S, S) of 0 to 255 and bands (B, C, S, S)."""
-        if self.bands is None or bands is None:
-            features: Tensor = self.backbone(tiles)
-            return features
-        fused: Tensor = self.bands(self.backbone, tiles, bands)
-        return fused
+        """What the last layer sees (B, D), of tiles (B, 3, S, S) of 0 to 255 and bands (B, C, S, S).
+
+        Raises:
+            ConfigError: There are not as many bands as the network was built for.
+        """
+        expected = 0 if self.bands is None else self.bands.channels
+        given = 0 if bands is None else bands.shape[1]
+        if given != expected:
+            raise ConfigError(
+                f"The photos have {given} further bands, and the network takes {expected}. Set data.spectral to a "
+                "folder of as many, or leave it out where there are none."
+            )
+        features: Tensor = self.backbone(tiles) if self.bands is None else self.bands(self.backbone, tiles, bands)
+        return features
 
     def forward(self, tiles: Tensor, bands: Tensor | None = None) -> Tensor:
         """Logits (B, classes)."""

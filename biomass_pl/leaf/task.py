@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +89,16 @@ class LeafClassifier(ImageTask):
         checkpoint["classes"] = self.classes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the names of the classes that the weights are for.
+        """Takes the names of the classes that the weights are for, and builds the network for them.
 
         Raises:
             RunError: The checkpoint does not tell them.
         """
         classes = checkpoint.get("classes")
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
             raise RunError("A checkpoint does not tell its classes: it is damaged. Train the fold again.")
         self.classes = classes
+        self.configure_model()
 
     def check_data(self, data: Any) -> None:
         """Refuses bands without their setting or the other way round, and classes that are balanced twice.
@@ -117,14 +119,14 @@ class LeafClassifier(ImageTask):
             )
 
     def configure_model(self) -> None:
-        """Also warns of a fusion without anything to fuse."""
-        is_first = "network" not in self._modules
-        super().configure_model()
-        if is_first and self.use_dfca and not self.spectral_channels:
-            logger.warning("model.use_dfca does nothing without bands: set data.spectral and model.spectral_channels")
+        """Builds the network if its classes are known; `load_from_checkpoint` asks before it tells them."""
+        if self.classes or self._trainer is not None:
+            super().configure_model()
 
     def make_network(self, backbone: Backbone) -> ClassifierNetwork:
-        """Backbone, bands where there are any, and one linear layer."""
+        """Backbone, bands where there are any, and one linear layer; warns of a fusion without anything to fuse."""
+        if self.use_dfca and not self.spectral_channels:
+            _warn_of_fusion_without_bands()
         self.register_buffer("class_weights", torch.ones(len(self.classes)))
         bands = None
         if self.spectral_channels:
@@ -198,6 +200,11 @@ class LeafClassifier(ImageTask):
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.network.head(features.float())
         return logits
+
+
+@cache  # told once, however many folds there are
+def _warn_of_fusion_without_bands() -> None:
+    logger.warning("model.use_dfca does nothing without bands: set data.spectral and model.spectral_channels")
 
 
 def _one_of_each(labels: pd.Series) -> list[int]:

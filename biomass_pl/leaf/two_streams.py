@@ -95,6 +95,7 @@ class BandStream(nn.Module):
 
     def __init__(self, *, backbone: Backbone, channels: int, by_attention: bool, grad_checkpointing: bool) -> None:
         super().__init__()
+        self.channels = channels
         self.encoder = _band_encoder(backbone, channels)
         if grad_checkpointing:
             self.encoder.set_grad_checkpointing(True)
