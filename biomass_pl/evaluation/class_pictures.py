@@ -123,7 +123,7 @@ def draw_reliability(panel: Axes, curves: Mapping[str, ReliabilityBins]) -> None
         aspect="equal",
     )
     if curves:
-        panel.legend(loc="upper left")
+        panel.legend(loc="best")
 
 
 def worst_mistakes(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -36,10 +36,11 @@ MODEL = {
 
 
 def write_recipe(recipe: Path, path: Path, *, epochs: int, **data) -> None:
-    """A recipe of SimCLR on the data of another recipe."""
+    """A recipe of SimCLR with averaged weights on the data of another recipe."""
     content = yaml.safe_load(recipe.read_text())
     settings = {"class_path": content["data"]["class_path"], "init_args": content["data"]["init_args"] | data}
-    trainer = {"max_epochs": epochs, "callbacks": []}
+    averaging = {"class_path": "ExponentialAveraging", "init_args": {"decay": 0.5}}
+    trainer = {"max_epochs": epochs, "callbacks": [averaging]}
     path.write_text(yaml.safe_dump({"trainer": trainer, "model": MODEL, "data": settings}))
 
 

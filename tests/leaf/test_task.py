@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -18,7 +19,7 @@ from biomass_pl.leaf.task import LeafClassifier
 from biomass_pl.training.batch_mixing import BatchMixing
 from biomass_pl.training.optim import OptimConfig
 from biomass_pl.training.task import StepOutput
-from tests.leaf.conftest import CLASSES, leaf_module, write_classes
+from tests.leaf.conftest import CLASSES, leaf_module, save, write_classes
 
 TINY = {
     "backbone": "hvit_tiny",
@@ -224,6 +225,21 @@ def test_training_accuracy_is_that_of_photos_as_they_are(probability, leaf_root,
 
 
 # What a training takes from its data
+
+
+def test_mixed_batches_hold_nothing_of_held_out_photos(leaf_root, tmp_path):
+    """Their pixels can be anything: the weights do not change."""
+    spoilt = Path(shutil.copytree(leaf_root, tmp_path / "spoilt"))
+    data, blank = (leaf_module(root, image_size=32) for root in (leaf_root, spoilt))
+    for name in data.names()[data.split.held_out(data.names())]:
+        save(np.random.default_rng(1).integers(0, 256, (36, 48, 3), dtype=np.uint8), spoilt / name)
+    mixing = BatchMixing(mixup_alpha=0.8, cutmix_alpha=1.0)
+    tasks, logged = [unbuilt(mixing=mixing) for _ in range(2)], []
+    for task, module in zip(tasks, (data, blank), strict=True):
+        pl.seed_everything(0, verbose=False)
+        logged.append(fitted(task, module, tmp_path))
+    assert logged[0]["val/loss"] != logged[1]["val/loss"]
+    assert all(torch.equal(value, tasks[1].state_dict()[name]) for name, value in tasks[0].state_dict().items())
 
 
 def test_the_logged_scores_are_those_of_all_held_out_photos(leaf_root, tmp_path):
