@@ -43,7 +43,7 @@ SMALL = {
 }
 """Stand in for large pretrained networks, of which a test can only check that the command is right."""
 
-SMALL_SAMPLE = {"lesion": ["--photos", "120"], "leaf": ["--photos", "70"]}
+SMALL_SAMPLE = {"pasture": ["--width", "128"], "lesion": ["--photos", "120"], "leaf": ["--photos", "70"]}
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def shortened(command: str) -> list[str]:
     """The arguments of a command, with those that make it quick."""
     name, *arguments = shlex.split(command)[1:]
     system = next((kind for kind in ("lesion", "leaf") if f"configs/{kind}" in command), "pasture")
-    if name == "sample" and "--kind" in arguments:
-        arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1]]
+    if name == "sample":
+        arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
         arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
     is_fit = name == "fit" and "--resume" not in arguments
     if is_fit or name == "bench":
