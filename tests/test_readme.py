@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
 import yaml
 
 from biomass_pl.cli import main
@@ -89,6 +90,13 @@ def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys, qu
         assert main(arguments) == expected, command
     assert "no unfinished run" in capsys.readouterr().err
     assert Path("predictions.csv").is_file()
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if " --model" in command])
+def test_a_command_with_another_model_has_a_network_that_there_is(command):
+    """Small ones stand in for it when the commands run."""
+    settings = re.sub(r" --(name|folds) \S+", "", command.removeprefix("biomass fit "))
+    assert timm.is_model(RunCLI(shlex.split(settings)).model.backbone_name.partition(".")[0])
 
 
 def test_there_are_commands_of_every_kind():
