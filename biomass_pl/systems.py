@@ -7,9 +7,6 @@ from typing import Any
 NAMES = ("pasture", "lesion", "leaf")
 """Folders of this package with a `system.py` that holds a `SYSTEM`."""
 
-SHARED_TASKS = ("biomass_pl.training.simclr.SimCLR",)
-"""References to tasks that go with the data of every system."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Option:

@@ -87,7 +87,7 @@ def test_sample_renders_lesions(workdir, capsys):
     [
         (["--kind", "lesion", "--width", "64"], "--width is not for --kind lesion, but for --kind pasture"),
         (["--kind", "lesion", "--photos", "99"], "100 or more"),
-        (["--kind", "leaf"], "'leaf'"),
+        (["--kind", "forest"], "'forest'"),
     ],
 )
 def test_sample_refuses_what_it_cannot_render(arguments, message, workdir, capsys):

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from biomass_pl.data.photos import check_photos, read_photo
+from biomass_pl.data.photos import PhotoPaths, Photos, check_photos
 from biomass_pl.errors import DataError
 from biomass_pl.terminal import progress
 
@@ -74,17 +75,18 @@ def near_duplicates(paths: Sequence[Path]) -> np.ndarray:
     Raises:
         DataError: Photos cannot be read; names all of them.
     """
-    pictures = _pictures(paths)
+    pictures = _pictures_of_files(paths)
     same = {(first, second) for first, second, _ in _same(pictures, pictures) if first < second}
     return np.array(sorted(same), dtype=int).reshape(-1, 2)
 
 
-def closest_originals(copies: Sequence[Path], originals: Sequence[Path]) -> np.ndarray:
+def closest_originals(copies: Sequence[Path], originals: Photos, names: Sequence[str]) -> np.ndarray:
     """The original that each copy shows, in any of the eight flips and quarter turns.
 
     Args:
         copies: Changed copies.
         originals: What they may be copies of.
+        names: Names of the originals.
 
     Returns:
         For each copy the index of the original that is most like it; -1 where none shows the same picture.
@@ -94,7 +96,7 @@ def closest_originals(copies: Sequence[Path], originals: Sequence[Path]) -> np.n
     """
     closest = np.full(len(copies), -1)
     most_alike = np.zeros(len(copies))
-    for copy, original, likeness in _same(_pictures(copies), _pictures(originals)):
+    for copy, original, likeness in _same(_pictures_of_files(copies), _pictures(originals, names)):
         if likeness > most_alike[copy]:
             closest[copy], most_alike[copy] = original, likeness
     return closest
@@ -124,24 +126,31 @@ def connected_groups(count: int, pairs: Iterable[Sequence[int]]) -> np.ndarray:
     return np.array([numbers.setdefault(root(index), len(numbers)) for index in range(count)], dtype=int)
 
 
-def _pictures(paths: Sequence[Path]) -> _Pictures:
-    thumbnails = np.zeros((len(paths), _SIDE, _SIDE), dtype=np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Comparing photos", len(paths)) as advance:
+def _pictures_of_files(paths: Sequence[Path]) -> _Pictures:
+    try:
+        return _pictures(PhotoPaths({str(path): path for path in paths}), [str(path) for path in paths])
+    except DataError:
+        check_photos(paths)  # names all of them
+        raise
+
+
+def _pictures(photos: Photos, names: Sequence[str]) -> _Pictures:
+    thumbnails = np.zeros((len(names), _SIDE, _SIDE), dtype=np.uint8)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Comparing photos", len(names)) as advance:
         try:
-            for index, thumbnail in enumerate(pool.map(_thumbnail, paths)):
+            for index, thumbnail in enumerate(pool.map(partial(_thumbnail, photos), names)):
                 thumbnails[index] = thumbnail
                 advance()
         except DataError:
             pool.shutdown(cancel_futures=True)
-            check_photos(paths)  # names all of them
             raise
     outlines = np.array([_outline(thumbnail) for thumbnail in thumbnails], dtype=np.float32)
     return _Pictures(thumbnails=thumbnails, outlines=outlines.reshape(-1, _OUTLINE_SIDE, _OUTLINE_SIDE))
 
 
-def _thumbnail(path: Path) -> np.ndarray:
+def _thumbnail(photos: Photos, name: str) -> np.ndarray:
     """A photo squeezed into a small square, so that a turned one is as its original turned."""
-    photo = read_photo(path, at_least=(_SIDE, _SIDE))
+    photo = photos.read(name, at_least=(_SIDE, _SIDE))
     return cv2.resize(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
 
 

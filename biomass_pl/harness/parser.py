@@ -12,12 +12,12 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import biomass_pl.training.callbacks.averaging
-import biomass_pl.training.callbacks.freeze  # noqa: F401  (what a recipe can name without the module)
+import biomass_pl.training.callbacks.freeze
+import biomass_pl.training.simclr  # noqa: F401  (what a recipe of any system can name without the module)
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.parse_errors import constructor_error, plain
 from biomass_pl.harness.recipes import named_systems
-from biomass_pl.systems import SHARED_TASKS, resolved
 from biomass_pl.training.callbacks.progress import FoldProgressBar
 from biomass_pl.training.task import Task
 
@@ -46,8 +46,6 @@ class RunCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str], *, command: str = "fit") -> None:
         for system in named_systems(arguments):
             system.imported()
-        for task in SHARED_TASKS:
-            resolved(task)
         try:
             super().__init__(
                 model_class=Task,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from biomass_pl.data.near_duplicates import closest_originals, connected_groups, near_duplicates
+from biomass_pl.data.photos import PhotoPaths
 from biomass_pl.errors import FoldError, listed
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,8 @@ def _closest_originals(
     originals: tuple[Path, ...],
     contents_of_originals: tuple[str, ...],
 ) -> np.ndarray:
-    return closest_originals(copies, originals)
+    paths = {str(path): path for path in originals}
+    return closest_originals(copies, PhotoPaths(paths), list(paths))
 
 
 def _sources_at(indices: np.ndarray, sources: np.ndarray) -> list[frozenset[str]]:

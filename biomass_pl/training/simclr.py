@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from biomass_pl.data.base import FoldDataModule, Truth
+from biomass_pl.data.near_duplicates import closest_originals
 from biomass_pl.data.pairs import PairAugmentation, PairDataset, without_copies
 from biomass_pl.data.photos import check_photos, find_photos
 from biomass_pl.errors import ConfigError, FoldError
@@ -58,7 +59,7 @@ class SimCLR(ImageTask):
         projection_dim: Length of the vectors that are compared.
         chunk: Views that the backbone takes at once, for small memories, with the same gradient; 0 takes all.
         pairs: How views are made of a photo.
-        unlabelled: Folders of photos to learn from as well; copies of labelled photos in them are left out.
+        unlabelled: Folders of photos to learn from as well; those that are or nearly are labelled ones are left out.
         probe_every: Epochs from one linear probe to the next.
         optim: Rates of the optimizer; head_lr is that of the projection.
         **kwargs: Settings of every image model.
@@ -104,6 +105,7 @@ class SimCLR(ImageTask):
         self._files: Sequence[Path] = ()
         self._are_checked = False
         self._items = KnownItems(rows={}, values=np.empty(0))
+        self._trained: dict[str, np.ndarray] = {}
 
     @property
     def truth(self) -> Truth | None:
@@ -218,11 +220,18 @@ class SimCLR(ImageTask):
         """Scores the network before any training; a resumed run has that already."""
         if self.current_epoch == 0:
             held_out = self._vectors_of(self._data.plain_loader(held_out=True))
-            self.probe.untrained = self._fitted_score(held_out)
+            self.probe.untrained = self.probe.fitted_score(self._training_vectors(), held_out, self._items)
 
     def kept_names(self) -> tuple[str, ...]:
         """Feature vectors, and the rows of the items in their table."""
         return VECTOR, ROW
+
+    def on_validation_epoch_start(self) -> None:
+        """Computes the features of training photos where a probe is due, by the weights that are validated."""
+        super().on_validation_epoch_start()
+        # Not at the end of the epoch: there averaged weights, of which the held-out features are, have been taken out.
+        if self._probe_is_due():
+            self._trained = self._training_vectors()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keeps the features of held-out photos where a probe is due."""
@@ -238,7 +247,7 @@ class SimCLR(ImageTask):
 
     def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Fits a new linear probe and scores it: `probe_accuracy` or `probe_r2`, and `probe_untrained`."""
-        self.probe.score = self._fitted_score(kept)
+        self.probe.score = self.probe.fitted_score(self._trained, kept, self._items)
         self.probe.epochs = self.current_epoch + 1
         return self._scores()
 
@@ -252,10 +261,9 @@ class SimCLR(ImageTask):
         periods = finished // self.probe_every - probed // self.probe_every
         return probed == 0 or periods > 0 or finished == self.trainer.max_epochs
 
-    def _fitted_score(self, held_out: Mapping[str, np.ndarray]) -> float:
-        """Score on held-out photos of a new linear probe, fitted on the training photos as they are."""
-        trained = self._vectors_of(self._data.plain_loader(held_out=False))
-        return self.probe.fitted_score(trained, held_out, self._items)
+    def _training_vectors(self) -> dict[str, np.ndarray]:
+        """Feature vectors and rows of the training photos as they are."""
+        return self._vectors_of(self._data.plain_loader(held_out=False))
 
     def _vectors_of(self, batches: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Feature vectors and rows of all items of a loader, also of the share of other processes."""
@@ -273,7 +281,7 @@ class SimCLR(ImageTask):
         return {VECTOR: mean_vectors(self.features(batch)), ROW: rows}
 
     def _unlabelled_photos(self, data: FoldDataModule) -> list[Path]:
-        """The unlabelled photos that are no copies of labelled ones: those may be held out, the others are seen."""
+        """Unlabelled photos that do not show what labelled ones show: of those some are held out, the rest is seen."""
         if not self.unlabelled:
             return []
         contents = data.contents()
@@ -282,7 +290,9 @@ class SimCLR(ImageTask):
                 "model.unlabelled cannot be used with these data: nothing tells whether a photo is a copy of one that "
                 "is held out. Leave it out."
             )
-        return without_copies(find_photos(self.unlabelled), contents.values())
+        files = without_copies(find_photos(self.unlabelled), contents.values())
+        closest = closest_originals(files, data.photos(), list(data.names()))
+        return [path for path, labelled in zip(files, closest, strict=True) if labelled < 0]
 
     @property
     def _data(self) -> FoldDataModule:

@@ -122,7 +122,12 @@ def _refusal(name: str, tile_size: int, pretrained: bool, args: Mapping[str, Any
         )
     for key in args:
         if "unexpected keyword" in str(error) and re.search(rf"\b{re.escape(key)}\b", str(error)):
-            return _unknown_option(timm.create_model(name, num_classes=0, **_size(name, tile_size)), name, key)
+            others = {other: value for other, value in args.items() if other != key}
+            try:
+                known = _named_options(timm.create_model(name, num_classes=0, **_size(name, tile_size), **others))
+            except _FAILURES:  # the others are wrong as well
+                known = set()
+            return _unknown_option(known, name, key)
     return ConfigError(size_message(name, tile_size, error, args))
 
 
@@ -152,18 +157,19 @@ def _check_options(args: Mapping[str, Any]) -> None:
 
 def _check_heard(network: nn.Module, name: str, tile_size: int, args: Mapping[str, Any]) -> None:
     """Refuses options that a network takes and ignores; some of older releases of timm take any."""
-    unnamed = set(args) - _named_options(network)
+    known = _named_options(network)
+    unnamed = set(args) - known
     if not unnamed:
         return
     try:
         timm.create_model(name, num_classes=0, **_size(name, tile_size), no_such_option=True)
     except TypeError:
         return
-    raise _unknown_option(network, name, min(unnamed))
+    raise _unknown_option(known, name, min(unnamed))
 
 
-def _unknown_option(network: nn.Module, name: str, key: str) -> ConfigError:
-    similar = difflib.get_close_matches(key, _named_options(network) - _NOT_OPTIONS, n=1)
+def _unknown_option(known: set[str], name: str, key: str) -> ConfigError:
+    similar = difflib.get_close_matches(key, known - _NOT_OPTIONS, n=1)
     hint = f"Did you mean '{similar[0]}'?" if similar else "Correct or remove it."
     return ConfigError(f"'{name}' has no option '{key}' (model.backbone_args.{key}). {hint}")
 

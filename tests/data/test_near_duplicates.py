@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from biomass_pl.data.near_duplicates import closest_originals, connected_groups, near_duplicates
+from biomass_pl.data import near_duplicates as module
+from biomass_pl.data.near_duplicates import connected_groups, near_duplicates
+from biomass_pl.data.photos import PhotoPaths
 from biomass_pl.errors import DataError
 
 COUNT = 12
+
+
+def closest_originals(copies, originals):
+    paths = {str(path): path for path in originals}
+    return module.closest_originals(copies, PhotoPaths(paths), list(paths))
 
 
 def picture(seed, height=150, width=200):

@@ -223,8 +223,12 @@ def small_fit(recipe: Path, root: Path, *settings: str) -> Run:
     return find_run(LOGS)
 
 
+LARGER = ["--data.image_size=64"]
+"""Batch normalisation cannot learn from one photo of one pixel."""
+
+
 def test_a_convolutional_network_trains_and_shows_where_it_looked(leaf_recipe, leaf_root, workdir):
-    run = small_fit(leaf_recipe, leaf_root, "--model.backbone", "test_resnet", "--model.backbone_args={}")
+    run = small_fit(leaf_recipe, leaf_root, "--model.backbone", "test_resnet", "--model.backbone_args={}", *LARGER)
     assert list(pd.read_csv(run.oof_predictions))[5:] == [f"prob_{name}" for name in CLASSES]
     assert len(pd.read_csv(run.oof_predictions)) == 9
     for name in ("embeddings", "attention"):
@@ -282,10 +286,10 @@ def assert_refused(recipe: Path, root: Path, settings: list[str], parts: tuple[s
     [
         (["--data.num_folds=7"], ("3 class(es) have fewer photos than the 7 folds", "Curl Virus: 6 photo(s)")),
         (["--data.severity=mild"], ("severity", "'mild'", "light", "moderate", "aggressive")),
-        (["--data.image_size=48"], ("data.image_size", "multiples of 32 px", "32 or 64")),
+        (["--data.image_size=48"], ("data.image_size", "a multiple of 32 px", "32 or 64")),
         (
             ["--model.backbone=hvit_small", "--model.backbone_args={}", "--data.image_size=224"],
-            ("data.image_size", "multiples of 128 px", "128 or 256"),
+            ("data.image_size", "a multiple of 128 px", "128 or 256"),
         ),
         (["--model.spectral_channels=2", "--model.use_dfca=false"], ("model.spectral_channels is 2", "has 0 bands")),
         (["--model.class_weights=true", "--data.balance=sampler"], ("model.class_weights and data.balance",)),
@@ -293,7 +297,7 @@ def assert_refused(recipe: Path, root: Path, settings: list[str], parts: tuple[s
         (["--model.dropout=1"], ("model.dropout is 1.0",)),
         (["--model.loss.class_path=FocalLoss", "--model.loss.gamma=0.5"], ("FocalLoss.gamma is 0.5",)),
         (["--model.mixing.probability=2"], ("BatchMixing.probability is 2",)),
-        (["--model.backbone_args.drop_pth_rate=0.1"], ("drop_pth_rate",)),
+        (["--model.backbone_args.drop_pth_rate=0.1"], ("no option 'drop_pth_rate'", "Did you mean 'drop_path_rate'")),
         (["--data.batch_size=64"], ("data.batch_size 64 is more than the 9 training photos",)),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -3,7 +3,7 @@
 import logging
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from PIL import Image
 from torch import nn
 
@@ -24,6 +25,7 @@ from biomass_pl.evaluation.probe_report import ClassProbeReport, ValueProbeRepor
 from biomass_pl.lesion.data import LesionDataModule
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.targets import TARGETS
+from biomass_pl.training.callbacks.averaging import ExponentialAveraging
 from biomass_pl.training.contrastive import nt_xent
 from biomass_pl.training.linear_probe import ProbeState
 from biomass_pl.training.optim import OptimConfig, TrainingLength
@@ -67,7 +69,9 @@ class Epochs(pl.Callback):
         self.rows.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def fit(task: SimCLR, data: FoldDataModule, folder: Path, *, max_epochs: int = 1, **settings) -> list[dict[str, float]]:
+def fit(
+    task: SimCLR, data: FoldDataModule, folder: Path, *, max_epochs: int = 1, callbacks: Sequence = (), **settings
+) -> list[dict[str, float]]:
     epochs = Epochs()
     pl.Trainer(
         max_epochs=max_epochs,
@@ -76,11 +80,18 @@ def fit(task: SimCLR, data: FoldDataModule, folder: Path, *, max_epochs: int = 1
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[epochs],
+        callbacks=[epochs, *callbacks],
         accelerator="cpu",
         **{"num_sanity_val_steps": 0, **settings},
     ).fit(task, data)
     return epochs.rows
+
+
+class Standing(WeightAveraging):
+    """An average of the weights that stays at those before training."""
+
+    def should_update(self, step_idx=None, epoch_idx=None):
+        return False
 
 
 def weights(task: SimCLR) -> torch.Tensor:
@@ -180,6 +191,20 @@ def test_lesions_are_probed_by_accuracy(lesions, tmp_path):
     assert len(known) == data.split.training_count and len(known) + len(truth) == 120
     expected = (fit_class_probe(trained, known, 2).outputs(asked).argmax(axis=1) == truth).mean()
     assert row["val/probe_accuracy"] == pytest.approx(expected)
+
+
+def test_averaged_weights_are_probed_on_both_sides(rendered, tmp_path):
+    """An average that keeps nothing of itself is the weights; one that stands still keeps the untrained score."""
+    data = pasture_data(rendered)
+    learned = fit(make_task(data), data, tmp_path, max_epochs=2)
+    follows, stands = (
+        fit(make_task(data), data, tmp_path, max_epochs=2, callbacks=[averaging])
+        for averaging in (ExponentialAveraging(decay=0.0), Standing())
+    )
+    assert [row["val/probe_r2"] for row in follows] == [row["val/probe_r2"] for row in learned]
+    untrained = learned[0]["val/probe_untrained"]
+    assert learned[-1]["val/probe_r2"] != untrained
+    assert [row["val/probe_r2"] for row in stands] == [untrained] * 2
 
 
 def test_tiles_of_pastures_are_probed_by_r2(rendered, tmp_path):
@@ -305,11 +330,13 @@ def test_unlabelled_photos_are_learned_from_but_for_copies_of_labelled_ones(rend
     paths = list(data.photos().paths.values())
     for number in (0, 5, 11):
         shutil.copy(paths[number], folder / f"copy_{number}.jpg")
+    with Image.open(paths[7]) as photo:
+        photo.rotate(180).save(folder / "turned.jpg", quality=50)
     to_noise([folder / "new_1.png", folder / "new_2.png"])
     task = make_task(data, unlabelled=[folder])
     with caplog.at_level(logging.INFO, logger="biomass_pl"):
         fit(task, data, tmp_path)
-    assert "Learning from 2 unlabelled photos as well; 3 copies of labelled photos" in caplog.text
+    assert "Learning from 2 unlabelled photos as well; 4 copies of labelled photos" in caplog.text
     ids = [name for batch in data.train_dataloader() for name in batch["id"]]
     trained = data.names()[~data.split.held_out(data.names())]
     assert sorted(ids) == sorted([*trained, str(folder / "new_1.png"), str(folder / "new_2.png")])
