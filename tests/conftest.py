@@ -1,4 +1,4 @@
-"""A rendered pasture, rendered skin lesions and a small run of each, made once, and what most tests need around them."""
+"""Rendered pastures, skin lesions and leaves, small runs made once, and what most tests need around them."""
 
 import os
 import shutil
@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks for weights fails at once instead of retrying
 
 from biomass_pl.cli import main
+from biomass_pl.leaf.sample.render import render_leaves
 from biomass_pl.lesion.sample.render import render_lesions
 from biomass_pl.new_runs import RunStart, create_run
 from biomass_pl.pasture.sample.render import render_sample
@@ -71,6 +72,16 @@ def lesions(tmp_path_factory) -> Path:
         render_lesions(out=folder / "data", photos=LESIONS, test_photos=4, seed=3)
 
     return made_once(tmp_path_factory, "lesions", make) / "data"
+
+
+@pytest.fixture(scope="session")
+def leaves(tmp_path_factory) -> Path:
+    """A data folder with 70 rendered leaves of seven classes, and a changed copy of each. Not to be changed."""
+
+    def make(folder: Path) -> None:
+        render_leaves(out=folder / "data", photos=70, augmented=1, seed=3)
+
+    return made_once(tmp_path_factory, "leaves", make) / "data"
 
 
 @pytest.fixture

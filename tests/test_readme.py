@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
 import yaml
 
 from biomass_pl.cli import main
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.pasture.tables import read_labels
+from tests.leaf.test_published_keys import NO
+from tests.leaf.test_published_keys import ROWS as LEAF_ROWS
+from tests.leaf.test_published_keys import Row as LeafRow
 from tests.pasture.test_published_arguments import ROWS, Row
 
 REPOSITORY = Path(__file__).parents[1]
@@ -27,16 +31,20 @@ def shell_lines(readme: Path) -> list[str]:
 
 COMMANDS = [line for readme in READMES for line in shell_lines(readme) if line.startswith("biomass ")]
 
-SMALL = [
-    *("--model.backbone", "test_vit.r160_in1k"),
-    *("--model.pretrained", "false"),
-    *("--data.num_workers", "0"),
-    *("--trainer.max_epochs", "6"),
-]
-"""Stands in for a large pretrained network, of which a test can only check that the command is right."""
+SMALL = {
+    "pasture": ["--model.backbone", "test_vit.r160_in1k", "--data.tile_size", "32", "--data.batch_size", "8"],
+    # A batch takes no more malignant lesions than there are.
+    "lesion": ["--model.backbone", "test_vit.r160_in1k", "--data.image_size", "32", "--data.batch_size", "8"],
+    "leaf": [
+        *("--model.backbone", "hvit_tiny"),
+        *("--model.backbone_args", '{"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}'),
+        *("--data.image_size", "32"),
+        *("--data.batch_size", "8"),
+    ],
+}
+"""Stand in for large pretrained networks, of which a test can only check that the command is right."""
 
-SMALL_PICTURE = {False: ("--data.tile_size", "32"), True: ("--data.image_size", "32")}
-"""Of pasture and lesions."""
+SMALL_SAMPLE = {"pasture": ["--width", "128"], "lesion": ["--photos", "120"], "leaf": ["--photos", "70"]}
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +62,41 @@ def user_folder(rendered, tmp_path_factory) -> Path:
     return folder
 
 
+def shortened(command: str) -> list[str]:
+    """The arguments of a command, with those that make it quick."""
+    name, *arguments = shlex.split(command)[1:]
+    system = next((kind for kind in ("lesion", "leaf") if f"configs/{kind}" in command), "pasture")
+    if name == "sample":
+        arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
+        arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
+    is_fit = name == "fit" and "--resume" not in arguments
+    if is_fit or name == "bench":
+        epochs = "1" if system == "leaf" or "SimCLR" in arguments else "6"
+        quick = ["--model.pretrained", "false", "--data.num_workers", "0", "--trainer.max_epochs", epochs]
+        arguments += [*SMALL[system], *quick]
+    if is_fit:
+        is_stacked = command.endswith(("lesion_quick.yaml --data.root lesions", "two_stage.yaml --data.root data"))
+        arguments += ["--folds", "0", "1"] if is_stacked else ["--folds", "0"]  # boosters need two
+    if name == "bench":
+        arguments += ["--steps", "1"]
+    return [name, *arguments]
+
+
 def test_the_commands_run_one_after_another(user_folder, monkeypatch, capsys, quick_pictures):
     monkeypatch.chdir(user_folder)
     for command in COMMANDS:
-        name, *arguments = shlex.split(command)[1:]
-        picture = SMALL_PICTURE["configs/lesion" in command]
-        if name == "sample" and "lesion" in arguments:
-            arguments += ["--photos", "120"]
-        if "configs/lesion" in command:
-            arguments += ["--data.batch_size", "8"]  # a batch takes no more malignant lesions than there are
-        if name == "bench":
-            arguments += [*SMALL, *picture, "--steps", "1"]
-        if name == "fit" and "--resume" not in arguments:
-            stacked = "configs/lesion" in command or command.endswith("two_stage.yaml --data.root data")
-            folds = ["--folds", "0", "1"] if stacked else ["--folds", "0"]  # boosters need two
-            arguments += [*SMALL, *picture, *folds]
+        arguments = shortened(command)
         expected = 2 if "--resume" in arguments else 0  # nothing was interrupted here
-        assert main([name, *arguments]) == expected, command
+        assert main(arguments) == expected, command
     assert "no unfinished run" in capsys.readouterr().err
     assert Path("predictions.csv").is_file()
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if " --model" in command])
+def test_a_command_with_another_model_has_a_network_that_there_is(command):
+    """Small ones stand in for it when the commands run."""
+    settings = re.sub(r" --(name|folds) \S+", "", command.removeprefix("biomass fit "))
+    assert timm.is_model(RunCLI(shlex.split(settings)).model.backbone_name.partition(".")[0])
 
 
 def test_there_are_commands_of_every_kind():
@@ -162,6 +186,36 @@ def test_a_lesion_recipe_has_the_listed_values(column, recipe):
     assert len(rows) > 20
     base = ["--config", str(REPOSITORY / "configs" / recipe), "--model.loss", "FocalLoss"]
     assert_nothing_changes(base, [f"--{row[1]}={row[column]}" for row in rows])
+
+
+def leaf_rows() -> list[tuple[str, str, str, str]]:
+    """Published key, key, and its values in the recipes of both phases; empty where a recipe has no such key."""
+    return [(row[0], row[1], row[2], row[3]) for row in argument_rows("leaf", columns=4)]
+
+
+def test_the_leaf_keys_that_are_listed_are_those_that_are_tested():
+    """Each with the value that its test expects, which a test there compares with the recipes."""
+
+    def is_listed(row: LeafRow) -> bool:
+        values = [None if value is NO else [value] for value in (row.simclr, row.hvit)]
+        found = [
+            rest for published, key, *rest in leaf_rows() if key == row.key and published.startswith(row.published)
+        ]
+        return values in [[[yaml.safe_load(text)] if text else None for text in texts] for texts in found]
+
+    assert [f"{row.published}: {row.key}" for row in LEAF_ROWS if not is_listed(row)] == []
+    tested = {(row.published, row.key) for row in LEAF_ROWS}
+    assert len(leaf_rows()) == len(set(leaf_rows())) == len(tested)
+
+
+@pytest.mark.parametrize(("column", "recipe"), [(2, "leaf_simclr.yaml"), (3, "leaf_hvit.yaml")])
+def test_a_leaf_recipe_has_the_listed_values(column, recipe):
+    rows = [row for row in leaf_rows() if row[column] and row[1].partition(".")[0] in ("model", "data", "trainer")]
+    assert len(rows) > 25
+    base = ["--config", str(REPOSITORY / "configs" / recipe)]
+    # What the recipe leaves to timm's name of the network stands in no configuration.
+    named = [row for row in rows if not row[1].startswith("model.backbone_args.") or row[1].endswith("drop_path_rate")]
+    assert_nothing_changes(base, [f"--{row[1]}={row[column]}" for row in named])
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -1,4 +1,4 @@
-"""Small folders of leaf photos, what is asked of the data module on them, rendered leaves and a run on them."""
+"""Small folders of leaf photos, what is asked of the data module on them, and a run on rendered leaves."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,6 @@ from PIL import Image
 
 from biomass_pl.data.splits import Split
 from biomass_pl.leaf.data import LeafDataModule
-from biomass_pl.leaf.sample.render import render_leaves
 from biomass_pl.runs import Run, find_run
 from tests.conftest import done_in, made_once
 
@@ -85,16 +84,6 @@ data:
     num_workers: 0
 """
 """Averaged weights, and batches most of which are mixed."""
-
-
-@pytest.fixture(scope="session")
-def leaves(tmp_path_factory) -> Path:
-    """A data folder with 70 rendered leaves of seven classes, and a changed copy of each. Not to be changed."""
-
-    def make(folder: Path) -> None:
-        render_leaves(out=folder / "data", photos=70, augmented=1, seed=3)
-
-    return made_once(tmp_path_factory, "leaves", make) / "data"
 
 
 @pytest.fixture(scope="session")
