@@ -149,7 +149,7 @@ def _predict(arguments: list[str]) -> None:
     parser.add_argument(
         "--images", type=Path, nargs="+", metavar="PATH", help="any photos or folders, instead of a split"
     )
-    parser.add_argument("--tta", action="store_true", help="average each photo with its two flips")
+    parser.add_argument("--tta", action="store_true", help="average each photo with its flips")
     parser.add_argument(
         "--skip_broken", action="store_true", help="with --images: leave out what cannot be read, and say why"
     )

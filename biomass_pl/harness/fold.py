@@ -21,7 +21,6 @@ from biomass_pl.runs import Run
 from biomass_pl.training.callbacks.checkpoint import (
     BestCheckpoint,
     LastCheckpoint,
-    StayStopped,
     WholeFileCheckpointIO,
     next_epoch,
     read_checkpoint,
@@ -29,6 +28,7 @@ from biomass_pl.training.callbacks.checkpoint import (
 from biomass_pl.training.callbacks.epochs import EpochTable
 from biomass_pl.training.callbacks.feature_bank import FeatureBankFill
 from biomass_pl.training.callbacks.reseed import ReseedEveryEpoch
+from biomass_pl.training.callbacks.stopping import KnownMonitors, StayStopped
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class FitCLI(RunCLI):
         title, objective = f"fold {self.fold}", self.model.objective
         settings = {
             "callbacks": [
+                KnownMonitors(),
                 *self.configured_callbacks(),
                 *self.progress_bar(title),
                 FeatureBankFill(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from biomass_pl.errors import RunError
@@ -82,15 +82,6 @@ class LastCheckpoint(ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
             self._saved = time.monotonic()
             self._saving = self._saved - started
-
-
-class StayStopped(Callback):
-    """Keeps a training that early stopping had ended, and that was cut off just then, from going on when resumed."""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Callbacks have their state back by now."""
-        if any(stopping.stopped_epoch > 0 for stopping in trainer.early_stopping_callbacks):
-            trainer.should_stop = True
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

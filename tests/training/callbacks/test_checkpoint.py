@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from biomass_pl.errors import RunError
@@ -14,7 +13,6 @@ from biomass_pl.training.callbacks import checkpoint
 from biomass_pl.training.callbacks.checkpoint import (
     BestCheckpoint,
     LastCheckpoint,
-    StayStopped,
     WholeFileCheckpointIO,
     next_epoch,
     read_checkpoint,
@@ -217,36 +215,3 @@ def test_a_file_that_only_cannot_be_opened_is_not_called_damaged(tmp_path):
 def test_a_checkpoint_without_its_epoch_is_damaged(loops):
     with pytest.raises(RunError, match="does not tell its epoch"):
         next_epoch({"state_dict": {}, "loops": loops})
-
-
-class Epochs(Callback):
-    """Counts the epochs that are trained."""
-
-    def __init__(self) -> None:
-        self.trained: list[int] = []
-
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self.trained.append(trainer.current_epoch)
-
-
-def test_a_training_that_was_stopped_and_cut_off_just_then_does_not_go_on(tmp_path):
-    """The score of `Improving` rises until epoch 3, and epoch 4 is one too many."""
-
-    def train(*further: Callback, resumed=None) -> list[int]:
-        epochs, stopping = Epochs(), EarlyStopping(monitor="score", mode="max", patience=1)
-        trainer = short_trainer(stopping, *further, epochs, LastCheckpoint(folder=tmp_path), epochs=6)
-        trainer.fit(Improving(), ckpt_path=resumed)
-        return epochs.trained
-
-    assert train(StayStopped()) == [0, 1]
-    assert train(StayStopped(), resumed=tmp_path / "last.ckpt") == []
-
-
-def test_a_training_that_was_not_stopped_goes_on(tmp_path):
-    found = []
-    for epochs, resumed in ((2, None), (4, tmp_path / "last.ckpt")):
-        trained, stopping = Epochs(), EarlyStopping(monitor="score", mode="max", patience=9)
-        trainer = short_trainer(stopping, StayStopped(), trained, LastCheckpoint(folder=tmp_path), epochs=epochs)
-        trainer.fit(Improving(), ckpt_path=resumed)
-        found.append(trained.trained)
-    assert found == [[0, 1], [2, 3]]
