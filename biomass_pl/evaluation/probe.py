@@ -6,10 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 _PENALTIES = np.logspace(-3, 5, 17)
 """Among which the ridge regression chooses for each column, by leaving out one photo at a time."""
+
+_STRENGTHS = np.logspace(-4, 0, 5)
+"""Inverse penalties among which the logistic regression chooses."""
+
+_PARTS = 4
+"""Of the cross-validation that chooses."""
+
+_PLENTY = 5000
+"""Photos that need no choice: so many hold a linear model in check whatever the penalty."""
 
 _MOST_ITERATIONS = 1000
 
@@ -32,7 +43,7 @@ class LinearProbe:
 
 
 def fit_class_probe(features: np.ndarray, truth: np.ndarray, classes: int) -> LinearProbe:
-    """Logistic regression on standardised features.
+    """Logistic regression on standardised features; its penalty is chosen by cross-validation on these photos.
 
     Args:
         features: Features (photos, D).
@@ -48,7 +59,8 @@ def fit_class_probe(features: np.ndarray, truth: np.ndarray, classes: int) -> Li
     with warnings.catch_warnings():
         # So near to the optimum, more iterations would not change a score.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(max_iter=_MOST_ITERATIONS).fit(scaler.transform(features), truth)
+        strength = _chosen_strength(features, truth)
+        model = LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS).fit(scaler.transform(features), truth)
     known = model.classes_.astype(int)
     # Of two classes there is one row, the logit of the second against the first.
     coefficients = model.coef_ if len(known) > 2 else np.vstack([np.zeros_like(model.coef_), model.coef_])
@@ -108,6 +120,25 @@ def mean_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
     scores = column_r2(truth, prediction)
     defined = scores[~np.isnan(scores)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _chosen_strength(features: np.ndarray, truth: np.ndarray) -> float:
+    """The inverse penalty with the lowest log-loss on parts that were not fitted."""
+    parts = min(_PARTS, np.unique(truth, return_counts=True)[1].min())
+    if parts < 2 or len(truth) > _PLENTY:
+        return float(_STRENGTHS[-1])
+    folds = StratifiedKFold(parts, shuffle=True, random_state=0)
+    losses = [
+        -cross_val_score(
+            make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS)),
+            features,
+            truth,
+            cv=folds,
+            scoring="neg_log_loss",
+        ).mean()
+        for strength in _STRENGTHS
+    ]
+    return float(_STRENGTHS[int(np.argmin(losses))])
 
 
 def _on_unscaled(

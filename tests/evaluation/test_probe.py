@@ -37,6 +37,22 @@ def test_a_class_probe_is_logistic_regression_on_standardised_features(classes):
     assert probabilities == pytest.approx(expected.predict_proba(others), abs=1e-9)
 
 
+def test_a_class_probe_shrinks_what_is_noise():
+    """More features than photos: without a penalty, every photo would be fitted exactly."""
+    rng = np.random.default_rng(0)
+    features, truth = rng.normal(size=(40, 100)), np.arange(40) % 2
+    probabilities = softmax(fit_class_probe(features, truth, 2).outputs(rng.normal(size=(500, 100))))
+    assert abs(probabilities - 0.5).max() < 0.05
+
+
+def test_a_class_of_one_photo_leaves_nothing_to_choose_by():
+    features, truth = blobs(3, rows=31)
+    truth[0] = 3
+    expected = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, truth)
+    probabilities = softmax(fit_class_probe(features, truth, 4).outputs(features))
+    assert probabilities == pytest.approx(expected.predict_proba(features), abs=1e-9)
+
+
 def test_a_class_without_training_photos_is_never_predicted():
     features, truth = blobs(3)
     probe = fit_class_probe(features, np.array([0, 2, 4])[truth], 5)
