@@ -10,7 +10,7 @@ from biomass_pl.slide.beam_search import beam_search
 from biomass_pl.slide.coca import SlideCaptioner
 from biomass_pl.slide.poolers import ImageEncoding
 from biomass_pl.slide.token_choice import GenerationConfig, choose, log_probabilities
-from biomass_pl.slide.tokenizer import BOS, EOS, PAD
+from biomass_pl.slide.tokenizer import BOS, EOS
 
 
 def generate(
@@ -43,14 +43,14 @@ def generate(
     if settings.top_k == 0:
         found = beam_search(network, memory, settings=settings, specimens=len(seeds))
         return [texts[0].tokens for texts in found]
-    return [_without_padding(text) for text in _draw_texts(network, memory, settings, seeds).tolist()]
+    return [_ended(text) for text in _draw_texts(network, memory, settings, seeds).tolist()]
 
 
 @torch.no_grad()
 def _draw_texts(
     network: SlideCaptioner, memory: Tensor | None, settings: GenerationConfig, seeds: Sequence[int]
 ) -> Tensor:
-    """Tokens (B, T) of all texts, padded after their EOS."""
+    """Tokens (B, T) of all texts; what stands after an EOS is of no use."""
     device = network.logit_scale.device
     numbers = torch.stack([_random_numbers(seed, settings.max_seq_len) for seed in seeds]).to(device)
     texts = torch.full((len(seeds), 1), BOS, device=device)
@@ -58,7 +58,7 @@ def _draw_texts(
     cache = network.start_decoding(memory)
     for position in range(1, settings.max_seq_len):
         logarithms = log_probabilities(network.next_logits(texts[:, -1], cache), texts, settings)
-        tokens = choose(logarithms, numbers[:, position], settings).masked_fill(ended, PAD)
+        tokens = choose(logarithms, numbers[:, position], settings)
         texts = torch.cat([texts, tokens[:, None]], dim=1)
         ended = ended | (tokens == EOS)
         if ended.all():
@@ -70,5 +70,5 @@ def _random_numbers(seed: int, count: int) -> Tensor:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
-def _without_padding(text: list[int]) -> list[int]:
+def _ended(text: list[int]) -> list[int]:
     return text[: text.index(EOS) + 1]

@@ -6,8 +6,8 @@ import itertools
 import pytest
 import torch
 
-from biomass_pl.slide.beam_search import beam_search
-from biomass_pl.slide.coca import SlideCaptioner
+from biomass_pl.slide.beam_search import BeamSearch, beam_search
+from biomass_pl.slide.coca import DecodingCache, SlideCaptioner
 from biomass_pl.slide.generation import generate
 from biomass_pl.slide.token_choice import GenerationConfig
 from biomass_pl.slide.tokenizer import BOS, EOS
@@ -18,6 +18,8 @@ SIX = dataclasses.replace(ONE, num_beams=6)
 GROUPS = dataclasses.replace(SIX, num_beam_groups=3, diversity_penalty=2.0)
 
 NETWORK = captioner()
+with torch.no_grad():
+    NETWORK.decoder.head.bias[EOS] += 3  # so that texts end at different places
 MEMORY = NETWORK.encode_image(*bags(5, 3, 4)).memory.detach()
 
 
@@ -76,7 +78,8 @@ def test_more_beams_find_more_probable_texts():
     assert sum(best) > sum(greedy)
 
 
-def test_texts_of_a_group_are_different():
+def test_texts_of_a_group_are_different_and_end_when_they_are_done():
+    assert {len(text.tokens) for found in search(SIX) for text in found} >= {4, 5, 6, 10}
     for found in search(SIX):
         assert len({tuple(text.tokens) for text in found}) == len(found)
 
@@ -96,6 +99,22 @@ def test_groups_of_one_avoid_the_first_token_of_those_before():
         assert len({text.tokens[1] for text in found}) == 3
 
 
+def test_a_group_that_is_done_is_not_avoided():
+    settings = dataclasses.replace(GROUPS, num_beams=2, num_beam_groups=2, diversity_penalty=10.0, min_seq_len=0)
+    beams = BeamSearch(settings, specimens=1, device=torch.device("cpu"))
+    cache = DecodingCache(memory=None, text=[], decoder=[])
+    wanted = torch.zeros(2, 7)
+    wanted[:, [EOS, 4, 5]] = torch.tensor([3.0, 2.0, 1.0])
+    beams.advance(wanted, cache)  # the first group ends, which the second avoids
+    assert beams.done.tolist() == [[True, False]]
+    assert beams.texts[0, 1].tolist() == [BOS, 4]
+    wanted[:, [EOS, 4, 5]] = torch.tensor([0.0, 2.0, 1.0])
+    beams.advance(wanted, cache)  # what the first group would have gone on with is of no concern
+    assert beams.texts[0, 1].tolist() == [BOS, 4, 4]
+    beams.advance(5 * torch.eye(7)[[EOS, EOS]], cache)
+    assert [(text.tokens, text.group) for text in beams.results()[0]] == [([BOS, EOS], 0), ([BOS, 4, 4, EOS], 1)]
+
+
 def test_a_small_penalty_changes_little_and_is_no_part_of_a_score():
     close = dataclasses.replace(GROUPS, num_beams=3, diversity_penalty=1e-6)
     for found in search(close):
@@ -112,14 +131,10 @@ def test_batch_mates_change_nothing(settings):
 
 
 def test_a_longer_text_gains_from_the_length_penalty():
-    network = captioner()
-    with torch.no_grad():
-        network.decoder.head.bias[EOS] += 2
     lengths = []
     for penalty in (0.0, 3.0):
         settings = dataclasses.replace(SIX, min_seq_len=0, length_penalty=penalty)
-        found = beam_search(network, MEMORY, settings=settings, specimens=3)
-        lengths.append(sum(len(texts[0].tokens) for texts in found))
+        lengths.append(sum(len(texts[0].tokens) for texts in search(settings)))
     assert lengths[0] < lengths[1]
 
 

@@ -75,6 +75,16 @@ def test_seeds_decide_what_is_drawn_whatever_the_global_state():
     assert len(set(map(tuple, first))) > 3
 
 
+def test_each_place_has_a_random_number_of_its_own():
+    flat = captioner()
+    with torch.no_grad():
+        for weight in flat.decoder.head.parameters():
+            weight.zero_()
+    settings = dataclasses.replace(DRAWN, top_k=50, min_seq_len=11)
+    (text,) = generate(flat, flat.encode_image(*bags(4)), settings=settings, seeds=[3])
+    assert len(set(text[1:-1])) > 4
+
+
 def test_a_repetition_penalty_leads_to_fewer_repetitions():
     image = NETWORK.encode_image(*bags(5, 3, 4))
     repeats = []

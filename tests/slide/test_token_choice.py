@@ -59,7 +59,8 @@ def drawn(number: float, **options: float) -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "token"), [(0.0, 1), (0.39, 1), (0.41, 4), (0.69, 4), (0.71, 3), (0.89, 3), (0.91, 0), (0.99999994, 0)]
+    ("number", "token"),
+    [(0.0, 1), (0.39, 1), (0.41, 4), (0.69, 4), (0.71, 3), (0.89, 3), (0.91, 0), (0.99999994, 0), (1.0, 0)],
 )
 def test_tokens_are_drawn_by_their_probability(number, token):
     assert drawn(number) == token
@@ -81,6 +82,11 @@ def test_tokens_are_drawn_by_their_probability(number, token):
 )
 def test_only_the_probable_tokens_are_drawn(options, tokens):
     assert [drawn(0.0, **options), drawn(0.99, **options)] == tokens
+
+
+def test_shares_begin_where_those_before_end():
+    halves = torch.tensor([[0.5, 0.5]]).log().expand(3, 2)
+    assert choose(halves, torch.tensor([0.0, 0.49, 0.5]), PLAIN).tolist() == [0, 0, 1]
 
 
 def test_temperature_flattens_and_sharpens():

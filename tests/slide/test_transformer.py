@@ -69,6 +69,17 @@ def test_a_layer_adds_attention_memory_and_mlp_one_after_another():
     torch.testing.assert_close(layer(tokens, None, memory), expected)
 
 
+def test_no_token_sees_what_comes_after_or_is_not_valid():
+    made = transformer(cross_attention=False)
+    tokens, valid = torch.randn(1, 6, 8), torch.tensor([[True, True, False, True, True, True]])
+    before = made(tokens, valid)
+    for place, seen in ((2, [2]), (3, [3, 4, 5])):
+        changed = tokens.clone()
+        changed[0, place] += torch.randn(8)
+        moved = (made(changed, valid) - before).abs().amax(dim=-1)[0] > 1e-5
+        assert moved.nonzero().flatten().tolist() == seen
+
+
 @pytest.mark.parametrize("cross_attention", [True, False])
 def test_steps_with_caches_equal_the_whole(cross_attention):
     made = transformer(cross_attention=cross_attention)
