@@ -38,6 +38,6 @@ PRESETS: Mapping[str, CaptionerConfig] = MappingProxyType(
         "lm": replace(_SMALL, image=None),
     }
 )
-"""`coca_stage_1` pools projected vectors: of few specimens, it learns more than the deeper image towers do.
+"""`coca_stage_1` pools projected vectors: in a trial on 160 specimens, it learned more than a small perceiver did.
 
 `clip` and `lm` are `coca_stage_1` without decoder and without images, to compare with it."""
