@@ -201,8 +201,8 @@ def _cider_similarity(
 
 
 def _length(ngrams: Counter[NGram]) -> int:
-    """Pairs of neighbouring tokens, which is what the published program takes for the length."""
-    return sum(count for ngram, count in ngrams.items() if len(ngram) == 2)
+    """Tokens of a text."""
+    return sum(count for ngram, count in ngrams.items() if len(ngram) == 1)
 
 
 class _NoSynonyms:
