@@ -1,0 +1,1 @@
+"""Pathology slides and their reports: contrastive captioning of bags of feature vectors."""
