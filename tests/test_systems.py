@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_sample_takes_numbers_and_choices_of_words(arguments, content, told, o
 
 def test_a_choice_is_one_of_the_words_and_help_tells_them(of_stones, workdir, capsys):
     assert main(["sample", "--out", "new", "--shape", "square"]) == 2
-    assert "'round', 'flat'" in capsys.readouterr().err.replace("round, flat", "'round', 'flat'")
+    assert re.search("round.*flat", capsys.readouterr().err)
     assert not Path("new").exists()
     assert main(["sample", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())

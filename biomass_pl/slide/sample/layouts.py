@@ -19,6 +19,7 @@ FEATURE_FOLDER = "features"
 TEXT_FILE = "reports.json"
 
 _SPECIMENS_OF_A_FOLDER = 50
+_MOST_IN_A_TILE = 8
 
 Write = Callable[[Specimen, Vectors], None]
 
@@ -40,10 +41,10 @@ def hdf5_file(folder: Path) -> Iterator[Write]:
         def write(specimen: Specimen, vectors: Vectors) -> None:
             path = f"/patients/{specimen.patient}/{specimen.identity}"
             group = file.create_group(f"{path}/{FEATURE_GROUP}")
-            tiles = len(vectors)
-            group.create_dataset("features", data=vectors[:, None])
-            group.create_dataset("positions", data=_positions(tiles))
-            group.create_dataset("tile_keys", data=np.array([f"(0, 0, 0, {tile})" for tile in range(tiles)], "S"))
+            tiles = _tiles(vectors)
+            group.create_dataset("features", data=tiles)
+            group.create_dataset("positions", data=_positions(len(tiles)))
+            group.create_dataset("tile_keys", data=np.array([f"(0, 0, 0, {tile})" for tile in range(len(tiles))], "S"))
             file[path].create_dataset(TEXT_NAME, data=report_of(specimen.findings), dtype=text)
             ids.append(specimen.identity)
             paths.append(path)
@@ -56,7 +57,7 @@ def hdf5_file(folder: Path) -> Iterator[Write]:
 
 @contextmanager
 def directories(folder: Path) -> Iterator[Write]:
-    """Folders of feature files, of which every third stands in the root for the remainder, and a JSON file of reports.
+    """Folders of feature files, every third of them in the root of the remainder, and a JSON file of reports.
 
     Args:
         folder: Where to put them.
@@ -75,13 +76,13 @@ def directories(folder: Path) -> Iterator[Write]:
         root = folder / (f"{FEATURE_FOLDER}_remainder" if batch % 3 == 2 else FEATURE_FOLDER)
         features = root / f"data_{batch}" / "extracted_features"
         features.mkdir(parents=True, exist_ok=True)
-        positions = torch.from_numpy(_positions(len(vectors)))
-        tiles = {
+        tiles = _tiles(vectors)
+        content = {
             # A copy has its own storage; a view would be saved with the whole bag.
-            (place, 0, 0, tile): {"feature": torch.from_numpy(vector[None].copy()), "position": position.clone()}
-            for tile, (vector, position) in enumerate(zip(vectors, positions, strict=True))
+            (place, 0, 0, number): {"feature": torch.from_numpy(tile.copy()), "position": position}
+            for number, (tile, position) in enumerate(zip(tiles, _positions(len(tiles)).tolist(), strict=True))
         }
-        torch.save({0: tiles}, features / f"{place}.pth")
+        torch.save({0: content}, features / f"{place}.pth")
         record = {"specimen_index": place, "patient": specimen.patient, "specimen": specimen.identity}
         with (features.parent / "feature_information.txt").open("a", encoding="utf-8") as lines:
             lines.write(f'["{specimen.identity}.svs"]\n{json.dumps({**record, "size": float(len(vectors))})}\n')
@@ -91,6 +92,12 @@ def directories(folder: Path) -> Iterator[Write]:
 
     yield write
     (folder / TEXT_FILE).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+
+
+def _tiles(vectors: Vectors) -> Vectors:
+    """The vectors as tiles of equally many (tiles, vectors, width), as the published reader needs them."""
+    in_tile = max(size for size in range(1, _MOST_IN_A_TILE + 1) if len(vectors) % size == 0)
+    return vectors.reshape(-1, in_tile, vectors.shape[1])
 
 
 def _positions(tiles: int) -> np.ndarray:

@@ -54,7 +54,7 @@ def rendered(packed) -> dict[str, dict]:
             name: {
                 "patient": path.split("/")[2],
                 "report": file[path]["report"].asstr()[()],
-                "vectors": file[path]["patch_features_comp_0"]["features"][()],
+                "vectors": file[path]["patch_features_comp_0"]["features"][()].reshape(-1, 384),
             }
             for name, path in zip(ids, paths, strict=True)
         }
@@ -65,8 +65,8 @@ def test_the_hdf5_file_has_what_the_published_reader_needs(packed, rendered):
     with h5py.File(packed / "specimens.hdf5") as file:
         for name, one in rendered.items():
             group = file[f"/patients/{one['patient']}/{name}/patch_features_comp_0"]
-            tiles = len(group["features"])
-            assert group["features"].shape == (tiles, 1, 384) and group["features"].dtype == np.float16
+            tiles, in_tile, width = group["features"].shape
+            assert width == 384 and 1 <= in_tile <= 8 and group["features"].dtype == np.float16
             assert group["positions"].shape == (tiles, 3) and group["tile_keys"].shape == (tiles,)
 
 
@@ -81,12 +81,14 @@ def test_directories_hold_the_records_and_files_of_the_published_layout(unpacked
             assert lines[start + 2] == f"'{record['specimen_index']}.pth'"
             tiles = torch.load(file.parent / "extracted_features" / lines[start + 2][1:-1], weights_only=True)[0]
             assert all(key[0] == record["specimen_index"] and len(key) == 4 for key in tiles)
-            assert {(value["feature"].shape, value["position"].shape) for value in tiles.values()} == {((1, 384), (3,))}
-            found[record["specimen"]] = record["patient"], len(tiles)
+            ((in_tile, width),) = {tuple(value["feature"].shape) for value in tiles.values()}
+            assert width == 384 and all(len(value["position"]) == 3 for value in tiles.values())
+            assert record["size"] == len(tiles) * in_tile
+            found[record["specimen"]] = record["patient"], len(tiles) * in_tile
     assert {(patient, name) for name, (patient, _) in found.items()} == {
         (patient, name) for patient, texts in reports.items() for name in texts
     }
-    assert len(found) == SPECIMENS and all(20 <= tiles <= 25 for _, tiles in found.values())
+    assert len(found) == SPECIMENS and all(20 <= size <= 25 for _, size in found.values())
     assert {path.parent.name for path in unpacked.glob("features*/data_*")} == {"features", "features_remainder"}
 
 
@@ -99,7 +101,7 @@ def test_both_layouts_hold_the_same(rendered, packed, tmp_path):
     }
     tiles = torch.load(tmp_path / "data/features/data_0/extracted_features/3.pth", weights_only=True)[0]
     vectors = torch.cat([tile["feature"] for tile in tiles.values()])
-    assert np.array_equal(vectors.numpy(), list(rendered.values())[3]["vectors"][:, 0])
+    assert np.array_equal(vectors.numpy(), list(rendered.values())[3]["vectors"])
 
 
 def test_bags_have_many_sizes_of_which_half_are_small(rendered):
@@ -170,7 +172,7 @@ def ranks_of_own_report(features: np.ndarray, reports: list[str], held_out: np.n
 
 @pytest.fixture(scope="module")
 def pooled(rendered) -> np.ndarray:
-    return np.stack([one["vectors"].astype(np.float32).mean(axis=(0, 1)) for one in rendered.values()])
+    return np.stack([one["vectors"].astype(np.float32).mean(axis=0) for one in rendered.values()])
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +254,7 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(layout, 
 def test_a_specimen_depends_on_the_seed_and_its_number_alone(rendered):
     few = invent_specimens(count=FEW, seed=0)
     for specimen in few[::7]:
-        assert np.array_equal(draw_bag(specimen, fewest=20, most=200), rendered[specimen.identity]["vectors"][:, 0])
+        assert np.array_equal(draw_bag(specimen, fewest=20, most=200), rendered[specimen.identity]["vectors"])
         assert report_of(specimen.findings) == rendered[specimen.identity]["report"]
 
 
