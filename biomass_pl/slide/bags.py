@@ -1,13 +1,14 @@
 """Bags of vectors as items of a dataset: cut to a size, changed at random in training, and padded to batches."""
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from biomass_pl.data.augmentation import item_generator
 from biomass_pl.errors import ConfigError
@@ -191,9 +192,10 @@ def padded_batch(items: list[dict[str, Any]]) -> dict[str, Any]:
     """
     bags, tokens = ([item[name] for item in items] for name in ("features", "tokens"))
     sizes = torch.tensor([len(bag) for bag in bags])
-    features = torch.zeros(len(bags), int(sizes.max()), bags[0].shape[1])
+    features = _new_batch(len(bags), int(sizes.max()), bags[0].shape[1])
     for row, bag in zip(features, bags, strict=True):
         row[: len(bag)] = bag
+        row[len(bag) :] = 0
     counts = torch.tensor([len(row) for row in tokens])
     return {
         "id": [item["id"] for item in items],
@@ -202,6 +204,15 @@ def padded_batch(items: list[dict[str, Any]]) -> dict[str, Any]:
         "tokens": torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=PAD),
         "token_valid": _before(counts),
     }
+
+
+def _new_batch(*shape: int) -> torch.Tensor:
+    """An unfilled float32 tensor; that of a worker lies where the main process reads it, and is not copied there."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    size = math.prod(shape) * torch.float32.itemsize
+    storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]  # as torch collates itself
+    return torch.empty(0).set_(storage).view(shape)
 
 
 def _before(counts: torch.Tensor) -> torch.Tensor:

@@ -74,7 +74,7 @@ def _read_task(
     of_class = None if prompts is None else _read_prompts(prompts)
     to_learn_from = None if examples is None else _read_examples(examples, specimens)
     labels = _read_labels(classes)
-    source, known = prompts or examples, of_class or to_learn_from or {}
+    source, known = (prompts, of_class) if of_class is not None else (examples, to_learn_from or {})
     if len(known) < 2:
         raise DataError(f"{source} has fewer than two classes; there is nothing to tell apart. Add the others.")
     _refuse(sorted(set(labels.values()) - set(known)), f"{classes} has class(es) that {source} lacks")

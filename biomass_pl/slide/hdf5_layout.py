@@ -54,10 +54,9 @@ class Hdf5Bags:
         file = self.file.opened()
         for name in names:
             try:
-                array = file[self.paths[name]][self.feature_attribute]["features"]
-                shapes[name] = _bag_shape(array)
+                shapes[name] = _bag_shape(file[self._place(name)])
             except _DAMAGED as error:
-                problems[name] = f"no array {self.paths[name]}/{self.feature_attribute}/features: {_text(error)}"
+                problems[name] = f"no array {self._place(name)}: {_text(error)}"
             except _UnfitArrayError as error:
                 problems[name] = str(error)
         if names and not any(self.feature_attribute in file.get(self.paths[name], {}) for name in names):
@@ -75,13 +74,16 @@ class Hdf5Bags:
             DataError: They cannot be read.
         """
         try:
-            array = self.file.opened()[self.paths[name]][self.feature_attribute]["features"][()]
+            array = self.file.opened()[self._place(name)][()]
         except _DAMAGED as error:
             raise DataError(
                 f"The features of {name} in {self.source} cannot be read ({_text(error)}). Restore the file."
             ) from error
         vectors = array.reshape(-1, array.shape[-1])
         return np.asarray(vectors if vectors.dtype in _READ_AS_STORED else vectors.astype(np.float32))
+
+    def _place(self, name: str) -> str:
+        return f"{self.paths[name]}/{self.feature_attribute}/features"
 
 
 class Hdf5Reports:
@@ -114,7 +116,7 @@ class Hdf5Reports:
         file, paths = self._bags.file.opened(), self._bags.paths
         texts, problems = {}, []
         for name in patients:
-            stored = file[paths[name]].get(self.text_attribute)
+            stored = file.get(f"{paths[name]}/{self.text_attribute}")
             if stored is None:
                 continue
             text = _scalar_text(stored)
