@@ -77,7 +77,7 @@ def test_what_is_no_array_of_vectors_is_told_by_specimen(tmp_path):
             ("P", "fine"): FLAT,
             ("P", "flat"): FLAT[0],
             ("P", "deep"): TILED[None],
-            ("P", "text"): np.array(["x"], "S"),
+            ("P", "text"): np.array([["x", "y"]], "S"),
             ("P", "empty"): FLAT[:0],
         },
     )

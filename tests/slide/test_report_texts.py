@@ -19,6 +19,11 @@ def test_reports_are_found_under_their_patient_alone(tmp_path):
     assert reports.read({"c": "P2", "b": "P1", "a": "P2", "d": "P9"}) == {"c": "Three.", "b": ""}
 
 
+def test_patients_may_name_their_specimens_alike(tmp_path):
+    reports = JsonReports(written(tmp_path / "r.json", {"P1": {"a": "One."}, "P2": {"a": "Two."}}))
+    assert reports.read({"a": "P1"}) == {"a": "One."} and reports.read({"a": "P2"}) == {"a": "Two."}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
