@@ -34,7 +34,7 @@ commands:
   bench     time a recipe on this machine, before it runs for hours
   stack     gradient boosting on a run's predictions and on tables, over the same folds
   bank      show or prune the features that frozen backbones have computed
-  sample    render labelled photos to try things on
+  sample    render labelled data to try things on
 
 first steps:
   biomass fit --config configs/quickstart.yaml

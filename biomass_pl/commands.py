@@ -11,7 +11,7 @@ from biomass_pl.systems import System, all_systems, resolved
 
 
 def sample(arguments: Sequence[str]) -> None:
-    """`biomass sample`: renders labelled photos of a system."""
+    """`biomass sample`: renders labelled data of a system."""
     systems = {system.name: system for system in all_systems()}
     options = {option.name: option for system in systems.values() for option in system.sample.options}
     parser = argparse.ArgumentParser(
@@ -22,20 +22,25 @@ def sample(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to make; must not exist or be empty")
     parser.add_argument("--kind", choices=tuple(systems), default=next(iter(systems)), help="(default: %(default)s)")
     for name, option in options.items():
-        parser.add_argument(f"--{name}", type=int, help=f"{option.help} (default: {_defaults(name, systems)})")
+        parser.add_argument(
+            f"--{name}",
+            type=type(option.default),
+            choices=option.choices or None,
+            help=f"{option.help} (default: {_defaults(name, systems)})",
+        )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another sample (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     rendered = systems[chosen.kind].sample
-    numbers = {option.name: option.default for option in rendered.options}
+    values = {option.name: option.default for option in rendered.options}
     given = {name: getattr(chosen, name) for name in options if getattr(chosen, name) is not None}
-    for name in given.keys() - numbers.keys():
+    for name in given.keys() - values.keys():
         raise ConfigError(
             f"--{name} is not for --kind {chosen.kind}, but for {_kinds_with(name, systems)}. Leave it out."
         )
-    numbers |= given
-    resolved(rendered.render)(out=chosen.out, seed=chosen.seed, **numbers)
-    counted = [f"{numbers[option.name]} {option.help}" for option in rendered.options]
-    print(f"{', '.join(counted)}: {chosen.out}")  # noqa: T201
+    values |= given
+    resolved(rendered.render)(out=chosen.out, seed=chosen.seed, **values)
+    told = [option.told(values[option.name]) for option in rendered.options]
+    print(f"{', '.join(told)}: {chosen.out}")  # noqa: T201
 
 
 def _defaults(name: str, systems: Mapping[str, System]) -> str:

@@ -10,17 +10,23 @@ NAMES = ("pasture", "lesion", "leaf")
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A number that a renderer takes.
+    """A number, or one of several words, that a renderer takes.
 
     Args:
         name: Name of the option, and of the renderer's argument.
         default: Its value when it is not given.
-        help: What it is, for the help of `biomass sample`.
+        help: What it is, for the help of `biomass sample`; of a number, what is counted.
+        choices: The words to choose from; none of a number.
     """
 
     name: str
-    default: int
+    default: int | str
     help: str
+    choices: tuple[str, ...] = ()
+
+    def told(self, value: int | str) -> str:
+        """A value of it, in words."""
+        return f"{self.name} {value}" if self.choices else f"{value} {self.help}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class Sample:
     Args:
         render: Reference to the function; it takes `out`, `seed` and the options.
         about: What is rendered, in a few words.
-        options: Numbers that it takes.
+        options: What else it takes.
     """
 
     render: str

@@ -2,13 +2,16 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from biomass_pl.systems import all_systems, class_name, resolved, system_of
+from biomass_pl.cli import main
+from biomass_pl.systems import Option, Sample, System, all_systems, class_name, resolved, system_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SYSTEMS = pytest.mark.parametrize("system", all_systems(), ids=lambda system: system.name)
@@ -46,6 +49,51 @@ def test_a_class_belongs_to_one_system_by_its_short_or_its_full_name():
         for reference in (*system.data_modules, *system.tasks):
             assert system_of(reference) is system and system_of(class_name(reference)) is system
     assert system_of("mine.MyData") is None and system_of("") is None
+
+
+@SYSTEMS
+def test_the_default_of_a_choice_is_one_of_its_words(system):
+    for option in system.sample.options:
+        assert isinstance(option.default, str) == bool(option.choices)
+        assert not option.choices or option.default in option.choices
+
+
+def render_stones(*, out: Path, seed: int, stones: int, shape: str) -> None:
+    out.write_text(f"{stones} {shape} {seed}")
+
+
+@pytest.fixture
+def of_stones(monkeypatch) -> None:
+    """There is only a system whose sample takes a number and a choice of words."""
+    options = (
+        Option(name="stones", default=3, help="grey stones"),
+        Option(name="shape", default="round", help="how they look", choices=("round", "flat")),
+    )
+    sample = Sample(render=f"{__name__}.render_stones", about="stones", options=options)
+    system = System(name="stone", about="stones", data_modules=(), tasks=(), sample=sample)
+    monkeypatch.setattr("biomass_pl.systems.NAMES", ("stone",))
+    monkeypatch.setitem(sys.modules, "biomass_pl.stone.system", SimpleNamespace(SYSTEM=system))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "told"),
+    [
+        ([], "3 round 0", "3 grey stones, shape round: new"),
+        (["--stones", "5", "--shape", "flat", "--seed", "2"], "5 flat 2", "5 grey stones, shape flat: new"),
+    ],
+)
+def test_a_sample_takes_numbers_and_choices_of_words(arguments, content, told, of_stones, workdir, capsys):
+    assert main(["sample", "--out", "new", *arguments]) == 0
+    assert Path("new").read_text() == content and capsys.readouterr().out.strip() == told
+
+
+def test_a_choice_is_one_of_the_words_and_help_tells_them(of_stones, workdir, capsys):
+    assert main(["sample", "--out", "new", "--shape", "square"]) == 2
+    assert re.search("round.*flat", capsys.readouterr().err)
+    assert not Path("new").exists()
+    assert main(["sample", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "{round,flat} how they look (default: round of stone)" in text
 
 
 @pytest.fixture(scope="module")
