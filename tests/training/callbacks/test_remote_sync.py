@@ -73,6 +73,21 @@ def writer(path: Path, text: str = "text"):
     return lambda: path.write_text(text)
 
 
+def after_first_copy(folder: Path, action, epoch: int = 2) -> Works:
+    """Does something once the copy in the background is made, so that only the one at the end follows."""
+    (folder / "first.txt").touch()
+    actions = {
+        "epoch_0": lambda: FlakyFileSystem.wait_for(f"/backup/{folder.name}/first.txt"),
+        f"epoch_{epoch}": action,
+    }
+    return Works(**actions)
+
+
+def copied(folder: Path) -> set[str]:
+    """What was copied of a folder."""
+    return {name.removeprefix(f"/backup/{folder.name}/") for name in FlakyFileSystem.names()}
+
+
 # Where files go
 
 
@@ -81,8 +96,7 @@ def test_the_whole_run_is_copied_to_its_place_among_others(tmp_path, slash):
     run, target = run_in(tmp_path), tmp_path / "backup"
     sync = RemoteSync(remote=f"{target}{slash}", frequency=NEVER, protocol="fsspec")
     fit(run / "fold_0", Works(epoch_2=writer(run / "fold_0" / "late.txt")), sync)
-    copied = target / "small" / "version_3"
-    assert sorted(path.name for path in copied.rglob("*")) == ["fold_0", "late.txt", RECORD]
+    assert sorted(path.name for path in (target / "small" / "version_3").rglob("*")) == ["fold_0", "late.txt", RECORD]
 
 
 def test_without_a_run_the_folder_of_the_trainer_is_copied(tmp_path):
@@ -158,9 +172,9 @@ def test_waits_do_not_grow_beyond_the_frequency(tmp_path, caplog, monkeypatch):
 
 
 def test_what_is_left_at_the_end_is_tried_again_and_again(tmp_path, caplog):
-    action = {"epoch_2": lambda: [(tmp_path / "a.txt").touch(), FlakyFileSystem.failing.update({"a.txt": 4})]}
-    fit(tmp_path, Works(**action), flaky())
-    assert f"/backup/{tmp_path.name}/a.txt" in FlakyFileSystem.names()
+    FlakyFileSystem.failing["a.txt"] = 4
+    fit(tmp_path, after_first_copy(tmp_path, (tmp_path / "a.txt").touch), flaky())
+    assert copied(tmp_path) == {"a.txt", "first.txt"}
     assert len([message for message in caplog.messages if "next try in" in message]) == 4
 
 
@@ -168,17 +182,17 @@ def test_an_error_that_remains_names_the_files(tmp_path):
     def write() -> None:
         for name in ("a.txt", "b.txt", "c.txt"):
             (tmp_path / name).touch()
-        FlakyFileSystem.failing.update({"a.txt": 99, "c.txt": 99})
 
+    FlakyFileSystem.failing.update({"a.txt": 99, "c.txt": 99})
     message = (
         rf"2 files of {tmp_path} could not be copied to flaky://backup/{tmp_path.name}:\n  a\.txt \(Conn.*\n  c\.txt"
     )
     with pytest.raises(RunError, match=message):
-        fit(tmp_path, Works(epoch_2=write), flaky())
-    assert FlakyFileSystem.names() == {f"/backup/{tmp_path.name}/b.txt"}
+        fit(tmp_path, after_first_copy(tmp_path, write), flaky())
+    assert copied(tmp_path) == {"b.txt", "first.txt"}
     FlakyFileSystem.failing.clear()
     fit(tmp_path, flaky())
-    assert len(FlakyFileSystem.names()) == 3
+    assert copied(tmp_path) == {"a.txt", "b.txt", "c.txt", "first.txt"}
 
 
 class BrokenError(Exception):
@@ -192,18 +206,18 @@ def test_an_exception_comes_after_the_copy_and_stays_what_it_is(tmp_path, ending
         raise ending
 
     with pytest.raises(SystemExit if ending is KeyboardInterrupt else ending):
-        fit(tmp_path, Works(epoch_1=fail), flaky())
-    assert FlakyFileSystem.names() == {f"/backup/{tmp_path.name}/a.txt"}
+        fit(tmp_path, after_first_copy(tmp_path, fail, epoch=1), flaky())
+    assert copied(tmp_path) == {"a.txt", "first.txt"}
 
 
 def test_files_that_cannot_be_copied_do_not_hide_the_exception(tmp_path, caplog):
     def fail() -> None:
         (tmp_path / "a.txt").touch()
-        FlakyFileSystem.failing["a.txt"] = 99
         raise BrokenError
 
+    FlakyFileSystem.failing["a.txt"] = 99
     with pytest.raises(BrokenError):
-        fit(tmp_path, Works(epoch_1=fail), flaky())
+        fit(tmp_path, after_first_copy(tmp_path, fail, epoch=1), flaky())
     (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "1 files of" in error.message and "a.txt (ConnectionError" in error.message
 
@@ -229,10 +243,10 @@ def test_sigterm_in_the_middle_of_the_last_copy_loses_nothing(tmp_path, monkeypa
     try:
         names = ("a.txt", "b.txt", "c.txt")
         with pytest.raises(Terminated):
-            fit(tmp_path, Works(epoch_2=lambda: [(tmp_path / name).touch() for name in names]), flaky())
+            fit(tmp_path, after_first_copy(tmp_path, lambda: [(tmp_path / name).touch() for name in names]), flaky())
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert FlakyFileSystem.names() == {f"/backup/{tmp_path.name}/{name}" for name in names}
+    assert copied(tmp_path) == {"first.txt", *names}
 
 
 TRAINING = """
