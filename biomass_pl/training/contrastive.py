@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
+
+from biomass_pl.training.gather import from_all_processes
 
 _UNIFORMITY_SCALE = 2.0
 """Factor of the squared distances; that of the publication."""
@@ -27,8 +28,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         The mean over the 2B views of this process.
     """
     with torch.autocast(first.device.type, enabled=False):  # half precision would round differences of similarities
-        own = _directions(torch.stack([first, second]))
-        everywhere, position = _from_all_processes(own)
+        own = directions(torch.stack([first, second]))
+        everywhere, position = from_all_processes(own, dim=1)
         own_views, all_views = own.flatten(end_dim=1), everywhere.flatten(end_dim=1)
         photos = position * len(first) + torch.arange(len(first), device=first.device)
         itself = torch.cat([photos, photos + everywhere.shape[1]])
@@ -47,7 +48,7 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
         first: Vectors of the first views (B, D), of any length.
         second: Vectors of the second views.
     """
-    return (_directions(first) - _directions(second)).square().sum(dim=-1)
+    return (directions(first) - directions(second)).square().sum(dim=-1)
 
 
 def uniformity(vectors: Tensor) -> Tensor:
@@ -63,21 +64,12 @@ def uniformity(vectors: Tensor) -> Tensor:
         The measure; NaN where there is no pair.
     """
     with torch.autocast(vectors.device.type, enabled=False):
-        rows = _from_all_processes(_directions(vectors.detach()).unsqueeze(0))[0].squeeze(0)
+        rows = from_all_processes(directions(vectors.detach()))[0]
         earlier, later = torch.triu_indices(len(rows), len(rows), offset=1, device=rows.device)
         squared_distances = 2 - 2 * (rows @ rows.T)[earlier, later]
         return squared_distances.mul(-_UNIFORMITY_SCALE).exp().mean().log()
 
 
-def _directions(vectors: Tensor) -> Tensor:
-    """Vectors of length 1, at least float32."""
+def directions(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) scaled to length 1, at least float32."""
     return functional.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
-
-
-def _from_all_processes(vectors: Tensor) -> tuple[Tensor, int]:
-    """Vectors (K, B, D) of all processes with their gradient, (K, processes x B, D), and the place of this process."""
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not together or torch.distributed.get_world_size() == 1:
-        return vectors, 0
-    gathered: tuple[Tensor, ...] = all_gather(vectors)  # type: ignore[no-untyped-call]
-    return torch.cat(gathered, dim=1), torch.distributed.get_rank()

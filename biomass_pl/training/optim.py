@@ -81,12 +81,16 @@ class ParameterGroup:
         parameters: The weights.
         rate: Learning rate at an optimizer step, from 0.
         weight_decay: Weight decay of AdamW.
+        betas: Shares that AdamW's averages of gradients and of their squares keep of themselves in a step.
+        eps: Added to the root of the average of squares.
     """
 
     name: str
     parameters: list[Parameter]
     rate: Callable[[int], float]
     weight_decay: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
 
 
 def head_rate(step: int, *, config: OptimConfig, length: TrainingLength) -> float:
@@ -169,7 +173,14 @@ def make_optimizer(groups: Sequence[ParameterGroup], *, fused: bool = False) -> 
     """
     # A group's rate is 1 times what its function gives.
     settings: list[dict[str, Any]] = [
-        {"params": group.parameters, "name": group.name, "weight_decay": group.weight_decay} for group in groups
+        {
+            "params": group.parameters,
+            "name": group.name,
+            "weight_decay": group.weight_decay,
+            "betas": group.betas,
+            "eps": group.eps,
+        }
+        for group in groups
     ]
     optimizer = AdamW(settings, lr=1.0, fused=fused)
     # Says that a step undoes the scale of the gradients itself, whereupon Lightning refuses to clip them. A fused
