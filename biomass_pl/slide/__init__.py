@@ -1,1 +1,1 @@
-"""Pathology slides and their reports: contrastive captioning of bags of feature vectors."""
+"""Pathology slides and their reports: images and texts compared, and reports written, by contrastive captioning."""
