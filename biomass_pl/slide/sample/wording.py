@@ -110,7 +110,7 @@ def report_of(findings: Findings) -> str:
 
 def dignity_prompts() -> dict[str, str]:
     """A prompt for each class of the question whether a specimen is malignant, by the number of the class."""
-    return {"0": "Benign change, harmless, regular nuclei.", "1": "Malignant tumour."}
+    return {"0": "Benign change.", "1": "Malignant tumour."}
 
 
 def diagnosis_prompts() -> dict[str, list[str]]:
