@@ -55,14 +55,14 @@ class Scored(Improving):
 
 
 @pytest.mark.parametrize("at_epoch_end", [None, True, False])
-def test_a_score_that_is_not_logged_is_refused_with_those_that_are(at_epoch_end):
+def test_a_score_that_is_not_logged_is_refused_with_those_that_are(at_epoch_end, workdir):
     stopping = EarlyStopping(monitor="val/other", check_on_train_epoch_end=at_epoch_end)
     with pytest.raises(ConfigError, match=r"watches 'val/other', which this .* to one of val/score, or leave it out"):
         short_trainer(KnownMonitors(), stopping, epochs=2).fit(Scored())
 
 
 @pytest.mark.parametrize("known", ["val/score", "train/loss"])
-def test_scores_that_are_logged_are_watched(known):
+def test_scores_that_are_logged_are_watched(known, workdir):
     trainer = short_trainer(KnownMonitors(), EarlyStopping(monitor=known, mode="max", patience=1), epochs=3)
     trainer.fit(Scored())
     assert trainer.current_epoch == {"val/score": 3, "train/loss": 2}[known]
