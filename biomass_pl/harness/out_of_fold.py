@@ -1,6 +1,7 @@
 """Tables of predictions: read exactly, scored, written with their scores and pictures, and shown."""
 
 from collections.abc import Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
@@ -10,7 +11,7 @@ import pandas as pd
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import RunError
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.report import Report, ShowsPhotos
+from biomass_pl.evaluation.report import Report, ShowsPhotos, WritesPages
 from biomass_pl.files import write_json, write_table
 from biomass_pl.harness.predictor import Predictions
 from biomass_pl.terminal import say
@@ -77,11 +78,11 @@ def report_out_of_fold(
         data: The data module, which knows what names an item and where its photo lies.
         last: The same rows as the weights of the last epoch predict them, where they did.
     """
-    table, texts = predictions.table, (*data.id_columns, *report.text_columns)
+    table, texts = _completed(report, predictions), (*data.id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
     scores = report.score(_as_written(table, texts), predictions.arrays)
     if last is not None:
-        scores["pooled_last"] = report.score(_as_written(last.table, texts), last.arrays)["pooled"]
+        scores["pooled_last"] = report.score(_as_written(_completed(report, last), texts), last.arrays)["pooled"]
     metrics = companion(path, "metrics", ".json")
     write_table(table, path)
     write_json(scores, metrics)
@@ -90,8 +91,13 @@ def report_out_of_fold(
     if isinstance(report, ShowsPhotos):
         pictures.append(companion(path, "photos", ".png"))
         report.draw_photos(table, data.photos().read, pictures[-1])
+    pages = report.write_pages(table, scores, partial(companion, path)) if isinstance(report, WritesPages) else []
     say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
-    say("\n".join(map(str, (path, *pictures, metrics))))
+    say("\n".join(map(str, (path, *pictures, *pages, metrics))))
+
+
+def _completed(report: Report, predictions: Predictions) -> pd.DataFrame:
+    return report.with_array_columns(predictions.table, predictions.arrays)
 
 
 def _as_written(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:
