@@ -58,7 +58,7 @@ def read_pooled(paths: Sequence[Path], id_columns: Sequence[str], report: Report
     return Predictions(table=table, arrays=Embeddings.joined(parts).arrays)
 
 
-def report_out_of_fold(
+def report_scores(
     origin: Path,
     report: Report,
     predictions: Predictions,
@@ -66,6 +66,7 @@ def report_out_of_fold(
     *,
     data: FoldDataModule,
     last: Predictions | None = None,
+    items: str = "Out-of-fold",
 ) -> None:
     """Writes the pooled table and its scores, and prints them.
 
@@ -76,6 +77,7 @@ def report_out_of_fold(
         path: Where the table goes; the scores go beside it.
         data: The data module, which knows what names an item and where its photo lies.
         last: The same rows as the weights of the last epoch predict them, where they did.
+        items: Which items they are, for the title.
     """
     table, texts = predictions.table, (*data.id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
@@ -90,7 +92,7 @@ def report_out_of_fold(
     if isinstance(report, ShowsPhotos):
         pictures.append(companion(path, "photos", ".png"))
         report.draw_photos(table, data.photos().read, pictures[-1])
-    say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
+    say(report.render(scores, title=f"{items} scores of {origin}"))
     say("\n".join(map(str, (path, *pictures, metrics))))
 
 
