@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from biomass_pl.errors import DataError, FoldError, listed
 
 SplitName = Literal["train", "val", "test"]
@@ -55,11 +57,9 @@ def read_split_files(
             )
     if not files.train:
         elsewhere = {one for ids in splits.values() for one in ids}
-        splits["train"] = [one for one in patients if one not in elsewhere]
+        splits = {"train": [one for one in patients if one not in elsewhere], **splits}
         if not splits["train"]:
-            raise FoldError(
-                "The other splits name all specimens there are. Name those to learn from in data.train_split."
-            )
+            raise FoldError("The other splits name all specimens that there are. Take those to learn from out of them.")
     _require_one_split({name: {one: one for one in ids} for name, ids in splits.items()}, "specimen(s)", "")
     if not allow_shared_patients:
         _require_one_split(
@@ -109,18 +109,18 @@ def _require_one_split(members: Mapping[SplitName, Mapping[str, str]], what: str
         )
 
 
-def require_one_fold_per_patient(folds: Mapping[str, int], patients: Mapping[str, str]) -> None:
+def require_one_fold_per_patient(folds: pd.Series, patients: Mapping[str, str]) -> None:
     """Refuses given folds that hold out a specimen of a patient of whom another is trained on.
 
     Args:
-        folds: The fold of each specimen.
+        folds: The fold of each specimen, indexed by its name.
         patients: Patient of each specimen.
 
     Raises:
         FoldError: There are such patients; names them.
     """
     members: dict[str, list[str]] = defaultdict(list)
-    for name in folds:
+    for name in folds.index:
         members[patients[name]].append(name)
     apart = [
         f"{patient}: {', '.join(f'{name} (fold {folds[name]})' for name in names)}"
