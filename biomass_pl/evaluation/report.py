@@ -125,7 +125,7 @@ class WritesPages(Protocol):
     """A report with files to read beside its table, such as generated texts beside true ones."""
 
     def write_pages(
-        self, table: pd.DataFrame, scores: Mapping[str, Any], place: Callable[[str, str], Path]
+        self, table: pd.DataFrame, scores: Mapping[str, Any], place: Callable[[str, str], Path], *, title: str
     ) -> list[Path]:
         """Writes the files.
 
@@ -133,6 +133,7 @@ class WritesPages(Protocol):
             table: What `score` takes.
             scores: What `score` returned for it.
             place: Tells where a file goes, by what is in it, such as `captions`, and its suffix.
+            title: Heading of a page.
 
         Returns:
             The files.

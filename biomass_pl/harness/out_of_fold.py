@@ -59,7 +59,7 @@ def read_pooled(paths: Sequence[Path], id_columns: Sequence[str], report: Report
     return Predictions(table=table, arrays=Embeddings.joined(parts).arrays)
 
 
-def report_out_of_fold(
+def report_scores(
     origin: Path,
     report: Report,
     predictions: Predictions,
@@ -67,6 +67,7 @@ def report_out_of_fold(
     *,
     data: FoldDataModule,
     last: Predictions | None = None,
+    items: str = "Out-of-fold",
 ) -> None:
     """Writes the pooled table and its scores, and prints them.
 
@@ -77,6 +78,7 @@ def report_out_of_fold(
         path: Where the table goes; the scores go beside it.
         data: The data module, which knows what names an item and where its photo lies.
         last: The same rows as the weights of the last epoch predict them, where they did.
+        items: Which items they are, for the title.
     """
     table, texts = _completed(report, predictions), (*data.id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
@@ -91,8 +93,10 @@ def report_out_of_fold(
     if isinstance(report, ShowsPhotos):
         pictures.append(companion(path, "photos", ".png"))
         report.draw_photos(table, data.photos().read, pictures[-1])
-    pages = report.write_pages(table, scores, partial(companion, path)) if isinstance(report, WritesPages) else []
-    say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
+    title, pages = f"{items} scores of {origin}", []
+    if isinstance(report, WritesPages):
+        pages = report.write_pages(table, scores, partial(companion, path), title=title)
+    say(report.render(scores, title=title))
     say("\n".join(map(str, (path, *pictures, *pages, metrics))))
 
 

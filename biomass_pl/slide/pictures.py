@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_curve
 
-from biomass_pl.evaluation.class_pictures import shortened, two_dimensions
+from biomass_pl.evaluation.class_pictures import distinct_colours, shortened, two_dimensions, without_formulas
 from biomass_pl.evaluation.prompt_classes import ClassPredictions, positive_class
 from biomass_pl.evaluation.retrieval import RetrievalRanks, unit_vectors
 
@@ -66,7 +66,7 @@ def draw_roc(panel: Axes, questions: Mapping[str, ClassPredictions]) -> None:
                 continue
             false, true, _ = roc_curve(own, found.probabilities[:, number])
             text = f"{name} {shortened(label, _LONGEST_NAME)}: {auc(false, true):.2f}"
-            panel.plot(false, true, linewidth=1, label=_plain(text))
+            panel.plot(false, true, linewidth=1, label=without_formulas(text))
     panel.set(
         title="zero-shot classes by prompts, area under the curve",
         xlabel="false positive rate",
@@ -109,24 +109,16 @@ def tower_map(image: np.ndarray, text: np.ndarray, labels: Sequence[str]) -> Fig
     panel = figure.subplots()
     panel.plot(*np.stack([images, texts], axis=1).T, color="grey", linewidth=0.4, alpha=0.5)
     named = np.asarray(labels, dtype=object)[rows]
-    names = [name for name, _ in sorted(_counted(named).items(), key=lambda item: -item[1])]
-    for number, name in enumerate(names):
-        own, colour = named == name, f"C{number % 10}" if number < _MOST_CLASSES else "lightgrey"
+    names = sorted(set(labels))
+    for name, colour in zip(names, distinct_colours(len(names)), strict=True):
+        own = named == name
         panel.scatter(*images[own].T, s=16, color=colour)
         panel.scatter(*texts[own].T, s=22, color=colour, marker="x")
-    panel.set(title=f"{len(rows)} images (dots) and their reports (crosses), less each tower's mean", xticks=[], yticks=[])
-    if names and len(names) <= _MOST_CLASSES:
-        legend = figure.legend(panel.collections[::2], [str(n) for n in range(len(names))], loc="outside right upper")
-        for entry, name in zip(legend.get_texts(), names, strict=True):
-            entry.set_text(_plain(shortened(name, _LONGEST_NAME)))
+    panel.set(
+        title=f"{len(rows)} images (dots) and their reports (crosses), less each tower's mean", xticks=[], yticks=[]
+    )
+    legend = figure.legend(panel.collections[::2], [str(n) for n in range(len(names))], loc="outside right upper")
+    # Names are set afterwards: a legend leaves out those that start with an underscore.
+    for entry, name in zip(legend.get_texts(), names, strict=True):
+        entry.set_text(without_formulas(shortened(name, _LONGEST_NAME)))
     return figure
-
-
-def _counted(names: np.ndarray) -> dict[str, int]:
-    found, counts = np.unique(names.astype(str), return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def _plain(text: str) -> str:
-    """A text without formulas, which matplotlib finds between dollar signs."""
-    return text.replace("$", r"\$")

@@ -26,7 +26,7 @@ def draw_bag(specimen: Specimen, *, fewest: int, most: int) -> Vectors:
     Args:
         specimen: The specimen.
         fewest: Vectors at least.
-        most: Vectors at most. Sizes spread evenly over orders of magnitude.
+        most: Vectors at most; the logarithms of sizes spread between, about their middle.
 
     Returns:
         Float16 (vectors, 384).

@@ -45,7 +45,7 @@ def render_specimens(
         out: Folder to make. It appears only once everything in it is there.
         specimens: Number of specimens, at least 60. A patient has one to three.
         fewest_vectors: Vectors of the smallest bags.
-        most_vectors: Vectors of the largest bags; sizes spread evenly over orders of magnitude.
+        most_vectors: Vectors of the largest bags; most bags are much smaller.
         layout: `hdf5` or `directories`.
         seed: Another seed gives other specimens, and other directions of what is found in them.
 
@@ -61,19 +61,8 @@ def render_specimens(
             for specimen in invented:
                 write(specimen, draw_bag(specimen, fewest=fewest_vectors, most=most_vectors))
                 advance()
-        (folder / "splits").mkdir()
-        for part, chosen in splits.items():
-            ids = ",".join(specimen.identity for specimen in chosen)
-            (folder / "splits" / f"{part}.txt").write_text(f"{ids}\n", encoding="utf-8")
-        questions: Mapping[str, tuple[Mapping[str, object], Callable[[Specimen], Label]]] = {
-            "dignity": (dignity_prompts(), lambda specimen: int(specimen.findings.malignant)),
-            "diagnosis": (diagnosis_prompts(), lambda specimen: specimen.findings.diagnosis),
-        }
-        for name, (prompts, class_of) in questions.items():
-            _write_json(prompts, folder / "zero_shot" / f"{name}_prompts.json")
-            classes = {specimen.identity: class_of(specimen) for specimen in invented}
-            _write_json(classes, folder / "zero_shot" / f"{name}_classes.json")
-            _write_json(_examples(splits["train"], list(prompts), class_of), folder / "few_shot" / f"{name}.json")
+        _write_splits(splits, folder / "splits")
+        _write_questions(invented, splits["train"], folder)
 
 
 def _check(*, specimens: int, fewest: int, most: int, layout: str, seed: int) -> None:
@@ -90,6 +79,26 @@ def _check(*, specimens: int, fewest: int, most: int, layout: str, seed: int) ->
         raise ConfigError(f"There is no layout '{layout}'. Choose {' or '.join(LAYOUTS)}.")
     if seed < 0:
         raise ConfigError(f"--seed {seed} is below zero: use 0 or a positive whole number.")
+
+
+def _write_splits(splits: Mapping[str, Sequence[Specimen]], folder: Path) -> None:
+    folder.mkdir()
+    for part, chosen in splits.items():
+        ids = ",".join(specimen.identity for specimen in chosen)
+        (folder / f"{part}.txt").write_text(f"{ids}\n", encoding="utf-8")
+
+
+def _write_questions(specimens: Sequence[Specimen], training: Sequence[Specimen], folder: Path) -> None:
+    """Writes prompts, classes and examples of both questions."""
+    questions: Mapping[str, tuple[Mapping[str, object], Callable[[Specimen], Label]]] = {
+        "dignity": (dignity_prompts(), lambda specimen: int(specimen.findings.malignant)),
+        "diagnosis": (diagnosis_prompts(), lambda specimen: specimen.findings.diagnosis),
+    }
+    for name, (prompts, class_of) in questions.items():
+        _write_json(prompts, folder / "zero_shot" / f"{name}_prompts.json")
+        classes = {specimen.identity: class_of(specimen) for specimen in specimens}
+        _write_json(classes, folder / "zero_shot" / f"{name}_classes.json")
+        _write_json(_examples(training, list(prompts), class_of), folder / "few_shot" / f"{name}.json")
 
 
 def _examples(
