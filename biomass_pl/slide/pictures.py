@@ -1,4 +1,4 @@
-"""Pictures of predicted specimens: how early what belongs to them is found, classes, vectors of both towers. No torch."""
+"""Pictures of predicted specimens: how early counterparts are found, classes, vectors of both towers. No torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -112,8 +112,8 @@ def tower_map(image: np.ndarray, text: np.ndarray, labels: Sequence[str]) -> Fig
     names = sorted(set(labels))
     for name, colour in zip(names, distinct_colours(len(names)), strict=True):
         own = named == name
-        panel.scatter(*images[own].T, s=16, color=colour)
-        panel.scatter(*texts[own].T, s=22, color=colour, marker="x")
+        panel.scatter(images[own, 0], images[own, 1], s=16, color=colour)
+        panel.scatter(texts[own, 0], texts[own, 1], s=22, color=colour, marker="x")
     panel.set(
         title=f"{len(rows)} images (dots) and their reports (crosses), less each tower's mean", xticks=[], yticks=[]
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from biomass_pl.errors import DataError
 from biomass_pl.evaluation.prompt_classes import ClassPredictions
 from biomass_pl.evaluation.retrieval import RetrievalRanks, retrieval_ranks
 
@@ -59,21 +60,35 @@ def question_names(table: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(match.group(1) for match in matches if match is not None))
 
 
+def probability_columns(table: pd.DataFrame, name: str) -> list[str]:
+    """Columns of the probabilities of a question, in the order of its classes."""
+    return [str(column) for column in table if str(column).startswith(f"{name}{_PROBABILITY}")]
+
+
 def class_predictions(table: pd.DataFrame, name: str) -> ClassPredictions:
     """What the specimens of a known class were taken for.
 
     Args:
         table: Predictions.
         name: One of `question_names`.
+
+    Raises:
+        DataError: A specimen is of a class without probabilities.
     """
-    start = f"{name}{_PROBABILITY}"
-    columns = [str(column) for column in table if str(column).startswith(start)]
+    start, columns = f"{name}{_PROBABILITY}", probability_columns(table, name)
     classes = tuple(column.removeprefix(start) for column in columns)
     rows = table[table[class_column(name)] != ""]
+    labels = rows[class_column(name)]
+    truth = pd.Index(classes).get_indexer(pd.Index(labels))
+    if (truth < 0).any():
+        raise DataError(
+            f"Column {class_column(name)} has the class '{labels.iloc[int(truth.argmin())]}', which has no column "
+            f"{start}<class>. Predict again."
+        )
     return ClassPredictions(
         ids=tuple(rows[SPECIMEN]),
         classes=classes,
-        truth=pd.Index(classes).get_indexer(pd.Index(rows[class_column(name)])),
+        truth=truth,
         probabilities=rows[columns].to_numpy(dtype=np.float64),
     )
 
@@ -87,12 +102,11 @@ def with_ranks(table: pd.DataFrame, arrays: Mapping[str, np.ndarray]) -> pd.Data
     """
     if not {IMAGE_ARRAY, TEXT_ARRAY} <= arrays.keys():
         return table
-    ranked = table.assign(**{IMAGE_TO_TEXT: np.nan, TEXT_TO_IMAGE: np.nan})
+    found = np.full((2, len(table)), np.nan)
     for rows in table.groupby("fold").indices.values():
         ranks = retrieval_ranks(arrays[IMAGE_ARRAY][rows], arrays[TEXT_ARRAY][rows])
-        ranked.iloc[rows, ranked.columns.get_loc(IMAGE_TO_TEXT)] = ranks.image_to_text
-        ranked.iloc[rows, ranked.columns.get_loc(TEXT_TO_IMAGE)] = ranks.text_to_image
-    return ranked
+        found[:, rows] = ranks.image_to_text, ranks.text_to_image
+    return table.assign(**{IMAGE_TO_TEXT: found[0], TEXT_TO_IMAGE: found[1]})
 
 
 def ranks_of(table: pd.DataFrame) -> RetrievalRanks | None:
