@@ -90,9 +90,9 @@ class PredictCLI(RunCLI):
     def instantiate_classes(self) -> None:
         """Leaves out what a checkpoint brings: nothing is to be fetched."""
         settings = self.config["model"]["init_args"]
-        for name, value in {"pretrained": False, "backbone_weights": None, "init_from": None}.items():
+        for name in ("pretrained", "backbone_weights", "init_from"):
             if name in settings:
-                settings[name] = value
+                settings[name] = False if isinstance(settings[name], bool) else None
         super().instantiate_classes()
 
     def instantiate_trainer(self, **settings: Any) -> Trainer:

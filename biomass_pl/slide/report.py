@@ -29,8 +29,11 @@ from biomass_pl.slide.prediction_table import (
 from biomass_pl.slide.scores import caption_scores, chance_scores, specimen_scores
 
 _INTERVAL = ("_mean", "_ci_lower", "_ci_upper")
-_COMPARED = ("image_to_text_R@1", "text_to_image_R@1", "auc_roc", "bleu4")
-"""Scores, by how they end, that are shown beside chance and with their interval."""
+_MAIN = ("_to_text_R@1", "_to_image_R@1", "auc_roc", "bleu4")
+"""Scores, by how they end, that are shown beside chance."""
+
+_LESS = ("text_to_image", "fewshot")
+"""Those of them, by how they begin, whose intervals are in the file only."""
 
 _HIDDEN = ("bleu1", "bleu2", "bleu3", "_median_rank", "_precision", "_recall", "_balanced_accuracy", "_macro_f1")
 """Scores, by how they end, that the terminal has no room for."""
@@ -86,13 +89,13 @@ class SlideReport(Report):
         names = [name for name in constant["pooled"] if not name.endswith(_HIDDEN)]
         grid = score_grid(
             title=title,
-            caption=_caption(scores, names),
+            caption=_caption(scores, names, self.bootstrap.confidence),
             headings=["pooled", *(f"fold {fold}" for fold in folds)],
         )
         chances = [constant["pooled"], *constant["folds"].values()]
         for name in names:
             grid.add_row(Text(name), *(formatted(column.get(name)) for column in (pooled, *folds.values())))
-            if name.endswith(_COMPARED):
+            if name.endswith(_MAIN):
                 grid.add_row(CONSTANT_ROW, *(formatted(column.get(name)) for column in chances))
         grid.add_row("specimens", *(str(column["specimens"]) for column in (pooled, *folds.values())))
         return grid
@@ -160,18 +163,15 @@ def _names(table: pd.DataFrame) -> list[str]:
     return [f"{name} (fold {fold})" for name, fold in zip(table[SPECIMEN], table["fold"], strict=True)]
 
 
-def _caption(scores: dict[str, Any], names: list[str]) -> str:
+def _caption(scores: dict[str, Any], names: list[str], confidence: float) -> str:
     """The main scores of all folds pooled, with their intervals and those of the last epoch's weights."""
     pooled, last = scores["pooled"], scores.get("pooled_last")
     lines = []
     for name in names:
-        if not name.endswith(_COMPARED):
+        if not name.endswith(_MAIN) or name.startswith(_LESS):
             continue
-        line = f"{name}: {formatted(pooled[name])}"
-        if pooled.get(f"{name}_ci_lower") is not None:
-            ends = [formatted(pooled[name + part]) for part in _INTERVAL[1:]]
-            line += f", {' to '.join(ends)} over patients"
-        if last is not None:
-            line += f"; last epoch's weights {formatted(last[name])}"
-        lines.append(line)
-    return "\n".join([*lines, "constant: random order, shares of the classes, another specimen's report"])
+        ends = [formatted(pooled.get(name + part)) for part in _INTERVAL[1:]]
+        line = f"{name} {formatted(pooled[name])}"
+        line += f", {100 * confidence:g} % {' to '.join(ends)}" if f"{name}_ci_lower" in pooled else ""
+        lines.append(line + (f"; last epoch {formatted(last[name])}" if last is not None else ""))
+    return "\n".join([*lines, "constant: random order, shares of classes, another's report"])
