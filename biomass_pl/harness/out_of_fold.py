@@ -12,7 +12,7 @@ from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import RunError
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.report import Report, ShowsPhotos, WritesPages
-from biomass_pl.files import write_json, write_table
+from biomass_pl.files import csv_text, write_json, write_table
 from biomass_pl.harness.predictor import Predictions
 from biomass_pl.terminal import say
 
@@ -105,7 +105,7 @@ def _completed(report: Report, predictions: Predictions) -> pd.DataFrame:
 
 
 def _as_written(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:
-    return _parsed(StringIO(table.to_csv(index=False)), text_columns)
+    return _parsed(StringIO(csv_text(table), newline=""), text_columns)
 
 
 def companion(table: Path, what: str, suffix: str) -> Path:

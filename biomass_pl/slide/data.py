@@ -136,7 +136,7 @@ class SlideDataModule(FoldDataModule):
         return int(self._table["width"].iloc[0])
 
     def items(self) -> pd.DataFrame:
-        """The specimens to learn from and to validate on: `specimen_id`, `patient_id`, `report`, number of `vectors`."""
+        """The specimens to learn from and to validate on: `specimen_id`, `patient_id`, `report`, size in `vectors`."""
         return self._rows([*self._splits["train"], *self._splits.get("val", [])])
 
     def test_items(self) -> pd.DataFrame | None:
