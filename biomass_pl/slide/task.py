@@ -127,7 +127,7 @@ class SlideCaptioning(Task):
         self.writes = self.config.decoder is not None and loss.caption_weight > 0
         self.evaluation = SpecimenEvaluation(zero_shot=zero_shot, few_shot=few_shot)
         self._check_settings()
-        self.objective = Objective(name="val/image_to_text_mean_rank" if self.compares else "val/loss", mode="min")
+        self.objective = Objective(name="val/loss" if self.writes else "val/image_to_text_mean_rank", mode="min")
         self.report = SlideReport(
             embeddings=self.config.image is not None,
             questions=len(zero_shot.specimen_class_mapping),
@@ -228,6 +228,8 @@ class SlideCaptioning(Task):
             sigmoid_loss=self.loss.siglip,
             grad_checkpointing=self.grad_checkpointing,
         )
+        if not self.compares:
+            network.logit_scale.requires_grad_(False)  # several processes would wait for its gradient
         self._locked = self.locks.apply(network)
         if self.compile_towers:
             for tower in (network.image, network.text, network.decoder):

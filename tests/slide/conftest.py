@@ -1,9 +1,11 @@
-"""A rendered sample in both layouts, made once."""
+"""A rendered sample in both layouts, what is asked of a task on it, and a run, made once."""
 
 from pathlib import Path
 
 import pytest
 
+from biomass_pl.data.splits import Split
+from biomass_pl.slide.data import SlideDataModule
 from biomass_pl.slide.sample.render import render_specimens
 from biomass_pl.slide.specimens import SpecimenFiles
 from tests.conftest import made_once
@@ -37,3 +39,12 @@ def unpacked(specimen_folders) -> SpecimenFiles:
     """The specimens in the directory layout."""
     root = specimen_folders / "directories"
     return SpecimenFiles(root_dir=root / "features", text_data_file=root / "reports.json")
+
+
+def slide_module(folders: Path, fold: int = 0, **settings) -> SlideDataModule:
+    """A data module of the rendered specimens in the HDF5 layout that was told a split."""
+    files = {"hdf5_filename": Path("specimens.hdf5"), "hdf5_feature_attribute": "patch_features_comp_0"}
+    small = {"hdf5_text_attribute": "report", "num_folds": 3, "batch_size": 16, "num_workers": 0}
+    data = SlideDataModule(root=folders / "hdf5", **{**files, **small, **settings})
+    data.use(Split(fold=fold, folds=data.make_folds()))
+    return data
