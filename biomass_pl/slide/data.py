@@ -37,7 +37,7 @@ class SlideDataModule(FoldDataModule):
         root: Data folder.
         train_split: File or files of the specimens to learn from; none: all that no other file names.
         val_split: File or files of the specimens to validate on; none: cross-validation over those to learn from.
-        test_split: File or files of the specimens that biomass predict --split test describes and scores.
+        test_split: File or files of the specimens that biomass predict --split test predicts and scores.
         allow_shared_patients: Let specimens of one patient be in several splits or folds; scores flatter then.
         num_folds: Number of cross-validation folds without val_split; all specimens of a patient are in one.
         fold_csv: CSV file with the columns specimen_id and fold; takes the place of folds by patient.
