@@ -289,7 +289,9 @@ def _yes_or_no(text: str) -> bool:
 def _message(error: BiomassError | OSError) -> str | None:
     """What to tell the user, or None where the error is not of the user's making."""
     if isinstance(error, BiomassError):
-        return str(error)
+        # One of a loader's process comes with the lines of code that led to it.
+        in_worker = str(error).startswith("Caught ") and "in DataLoader worker process" in str(error)
+        return str(error).rpartition(f"{type(error).__name__}: ")[2].strip() if in_worker else str(error)
     if error.errno == errno.ENOSPC:
         place = error.filename or "the run folder"
         return f"The disk is full ({place}). Free some space; a training goes on with: biomass fit --resume"

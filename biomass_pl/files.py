@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their place, then renamed."""
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -49,7 +50,15 @@ def write_json_once(content: dict[str, Any], path: Path) -> None:
 def write_table(table: "pd.DataFrame", path: Path) -> None:
     """Writes a table as CSV without its index, whole or not at all."""
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+        temporary.write_text(csv_text(table), encoding="utf-8", newline="")  # line ends stay as they are
+
+
+def csv_text(table: "pd.DataFrame") -> str:
+    """A table as CSV without its index, of which every text reads back as it is."""
+    text: str = table.to_csv(index=False)
+    if "\r" in text:  # alone it is not quoted by itself, and would end a row
+        text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    return text
 
 
 def require_writable(path: Path) -> None:

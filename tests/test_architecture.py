@@ -29,13 +29,16 @@ FLOORS = (
 )
 """Rooms from the ground up. Each may import itself and the floors below: nothing beside it, nothing above."""
 
-WORDS = {*NAMES, "leaf", "slide"}
-"""Systems that there are, and those to come."""
+WORDS = set(NAMES)
+"""Systems that there are."""
 
 PARTS = ("system.py", "README.md", "data.py", "task.py", "report.py", "sample")
 """What every system's folder holds."""
 
-NETWORKS = {"fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py"}
+NETWORKS = {
+    *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py"),
+    *("poolers.py", "perceiver.py", "attention_tower.py", "text_tower.py", "decoder.py", "coca.py", "transformer.py"),
+}
 """Files of networks, wherever a system has them."""
 
 LIGHT = (
@@ -74,6 +77,11 @@ TESTED_BY = {
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",
+    "slide/sample/bags.py": "slide/sample/test_render.py",
+    "slide/sample/findings.py": "slide/sample/test_render.py",
+    "slide/sample/layouts.py": "slide/sample/test_render.py",
+    "slide/sample/wording.py": "slide/sample/test_render.py",
+    "slide/system.py": "test_architecture.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
 }
 """Modules without a test file of their own name, which others test as they use them."""

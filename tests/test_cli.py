@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 
 from biomass_pl import __version__
 from biomass_pl.cli import main
+from biomass_pl.errors import DataError
 
 TINY = """\
 trainer: {max_epochs: 2}
@@ -82,12 +84,22 @@ def test_sample_renders_lesions(workdir, capsys):
     assert "100 labelled photos, 0 photos without labels: new" in capsys.readouterr().out
 
 
+def test_sample_renders_specimens_in_the_chosen_layout(workdir, capsys):
+    command = ["sample", "--kind", "slide", "--out", "new", "--specimens", "60", "--most_vectors", "25"]
+    assert main([*command, "--layout", "directories"]) == 0
+    assert Path("new/features").is_dir() and Path("new/reports.json").is_file()
+    told = "60 specimens, 20 vectors in the smallest bag, 25 vectors in the largest bag, layout directories: new"
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--kind", "lesion", "--width", "64"], "--width is not for --kind lesion, but for --kind pasture"),
         (["--kind", "lesion", "--photos", "99"], "100 or more"),
         (["--kind", "forest"], "'forest'"),
+        (["--kind", "slide", "--layout", "zip"], "'zip'"),
+        (["--kind", "leaf", "--layout", "hdf5"], "--layout is not for --kind leaf, but for --kind slide"),
     ],
 )
 def test_sample_refuses_what_it_cannot_render(arguments, message, workdir, capsys):
@@ -206,6 +218,26 @@ def test_an_error_of_no_file_is_no_message_to_the_user(workdir, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", fail)
     with pytest.raises(OSError, match="the cable is out"):
         main(["sample", "--out", "new", "--photos", "12", "--width", "64"])
+
+
+class Broken:
+    """A dataset of which nothing can be read."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            raise KeyError("a")
+        except KeyError as error:
+            raise DataError("Nothing can be read. Restore it:\n  a") from error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_process_that_loads_data_is_one_message_too(workers, workdir, capsys, monkeypatch):
+    monkeypatch.setattr("biomass_pl.commands.sample", lambda _: next(iter(DataLoader(Broken(), num_workers=workers))))
+    assert main(["sample"]) == 2
+    assert capsys.readouterr().err == "biomass: error: Nothing can be read. Restore it:\n  a\n"
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (SystemExit, 2)])

@@ -88,6 +88,15 @@ def test_a_table_has_no_index_column_and_keeps_every_digit(tmp_path):
     assert (tmp_path / "oof.csv").read_text() == "image_id,grams\na,0.30000000000000004\nb,0.3333333333333333\n"
 
 
+def test_texts_of_a_table_read_back_as_they_are(tmp_path):
+    texts = ["one\rtwo", "one\r\ntwo", "one\ntwo", 'a "quoted, one"', "007", "plain", ""]
+    table = pd.DataFrame({"report": texts, "grams": [0.1 + 0.2] * 7, "count": range(7)})
+    write_table(table, tmp_path / "oof.csv")
+    read = pd.read_csv(tmp_path / "oof.csv", dtype={"report": str}, keep_default_na=False)
+    assert read["report"].tolist() == texts and read["grams"].tolist() == [0.1 + 0.2] * 7
+    assert (tmp_path / "oof.csv").read_bytes().count(b"\n") == 8 + 2
+
+
 def failing_write(path, error_number, filename):
     """Fails as the writing of a temporary file does: with its name, or with none where the file was open already."""
     with replacing(path) as temporary:

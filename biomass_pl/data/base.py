@@ -103,6 +103,9 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     id_columns: ClassVar[tuple[str, ...]] = ("image_id",)
     """Columns that come first in tables; the first of them names an item."""
 
+    item_noun: ClassVar[str] = "photo"
+    """What an item is, for messages."""
+
     views: ClassVar[tuple[View, ...]] = ("plain",)
     """How an item can be shown in prediction; with several, predictions can be averaged over them."""
 
@@ -142,6 +145,10 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         """Names of the labelled items."""
         return self.items()[self.id_columns[0]]
 
+    def test_items(self) -> pd.DataFrame | None:
+        """The test items with their truth, in the columns of `items`; none where their truth is not known."""
+        return None
+
     @abc.abstractmethod
     def make_folds(self) -> pd.Series:
         """The fold in which each labelled item is held out, indexed by its name; -1 for none."""
@@ -158,6 +165,11 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         """What stands for the content of each labelled item, so that copies are found; none where nothing does."""
         return None
 
+    @property
+    def training_count(self) -> int:
+        """Number of items that the split learns from."""
+        return self.split.training_count
+
     def check_split(self) -> None:
         """Refuses a split that cannot be trained on or scored.
 
@@ -165,10 +177,10 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             ConfigError: A setting asks for more than the items to learn from.
             FoldError: The fold holds out what has no score.
         """
-        training = self.split.training_count
+        training = self.training_count
         if self.batch_size > training:
             raise ConfigError(
-                f"data.batch_size {self.batch_size} is more than the {training} training photos of fold "
+                f"data.batch_size {self.batch_size} is more than the {training} training {self.item_noun}s of fold "
                 f"{self.split.fold}. Lower it to {training} at most."
             )
 

@@ -79,7 +79,7 @@ def draw_confusion(panel: Axes, counts: np.ndarray, classes: Sequence[str]) -> N
     of_class = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, of_class, out=np.zeros(counts.shape), where=of_class > 0)
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_plain(shortened(name, 28)) for name in classes]
+    names = [without_formulas(shortened(name, 28)) for name in classes]
     size = min(9.0, 72 * 0.8 * matrix_size(len(classes)) / len(classes))
     panel.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
     panel.set_yticks(range(len(classes)), names, fontsize=size)
@@ -160,7 +160,7 @@ def mistakes_sheet(mistakes: Sequence[Mistake], photo: Callable[[str], np.ndarra
     figure, panels = _sheet(len(shown), title=title)
     for panel, mistake, caption in zip(panels, shown, captions, strict=True):
         panel.imshow(_thumbnail(photo(mistake.name)))
-        panel.set_title(_plain(caption), fontsize=7)
+        panel.set_title(without_formulas(caption), fontsize=7)
     save_figure(figure, path)
 
 
@@ -186,7 +186,7 @@ def attention_sheet(
             heat, cmap="turbo", alpha=0.5, interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5)
         )
         lines = [shortened(line, _TITLE) for line in title.splitlines()]
-        plain.set_title(_plain("\n".join(lines)), fontsize=8, loc="left")
+        plain.set_title(without_formulas("\n".join(lines)), fontsize=8, loc="left")
     save_figure(figure, path)
 
 
@@ -226,7 +226,7 @@ def embedding_map(vectors: np.ndarray, labels: Sequence[str]) -> Figure:
     classes = sorted(set(labels))
     figure = Figure(figsize=(10, 7), layout="constrained")
     panel = figure.subplots()
-    for name, colour in zip(classes, _colours(len(classes)), strict=True):
+    for name, colour in zip(classes, distinct_colours(len(classes)), strict=True):
         own = places[named == name]
         panel.scatter(own[:, 0], own[:, 1], s=16, alpha=0.8, color=colour)
     shown = f"{len(rows)} photos" if len(rows) == len(labels) else f"{len(rows)} of {len(labels)} photos"
@@ -236,16 +236,16 @@ def embedding_map(vectors: np.ndarray, labels: Sequence[str]) -> Figure:
     )
     # Names are set afterwards: a legend leaves out those that start with an underscore.
     for text, name in zip(legend.get_texts(), classes, strict=True):
-        text.set_text(_plain(shortened(name, 28)))
+        text.set_text(without_formulas(shortened(name, 28)))
     return figure
 
 
-def _plain(text: str) -> str:
+def without_formulas(text: str) -> str:
     """A text without formulas, which matplotlib finds between dollar signs."""
     return text.replace("$", r"\$")
 
 
-def _colours(count: int) -> np.ndarray:
+def distinct_colours(count: int) -> np.ndarray:
     """As many colours as can be told apart."""
     if count <= 10:
         return np.asarray(matplotlib.colormaps["tab10"](range(count)))

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from biomass_pl.errors import ConfigError, DataError, listed
 from biomass_pl.evaluation.bootstrap import Bootstrap, scores_with_intervals
-from biomass_pl.evaluation.probe import fit_class_probe
+from biomass_pl.evaluation.probe import LinearProbe, fit_class_probe
 from biomass_pl.evaluation.report import defined
 from biomass_pl.evaluation.retrieval import unit_vectors
 from biomass_pl.evaluation.weighted_class_scores import multi_class_scores, two_class_scores
@@ -62,60 +62,71 @@ class LabelledVectors:
     labels: Mapping[str, Any]
 
 
-def zero_shot(items: LabelledVectors, prompts: Mapping[Any, np.ndarray], *, scale: float) -> ClassPredictions:
-    """Classifies the labelled items by the vectors of sentences.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassHead:
+    """Classes as a linear layer on unit vectors.
 
     Args:
-        items: Vectors of images and the true classes.
-        prompts: By label, the vectors of the sentences that describe the class (sentences, D), at least one.
+        classes: Labels of the classes, K.
+        linear: Gives a logit per class.
+    """
+
+    classes: tuple[str, ...]
+    linear: LinearProbe
+
+    def probabilities(self, vectors: np.ndarray) -> np.ndarray:
+        """Probability of each class (items, K) by vectors (items, D) of any length; NaN where one is not finite."""
+        return np.asarray(softmax(self.linear.outputs(unit_vectors(vectors)), axis=1))
+
+
+def cosine_head(vectors: Mapping[Any, np.ndarray], *, scale: float) -> ClassHead:
+    """Classes by the cosine with their mean direction: zero-shot by sentences, few-shot by examples.
+
+    Args:
+        vectors: By label, the vectors of the sentences or examples that stand for the class (several, D), at least one.
         scale: What a cosine is multiplied by before the softmax; that of the contrastive loss.
 
     Raises:
-        DataError: There are fewer than two classes, or an item is of a class without a sentence.
+        DataError: There are fewer than two classes, or one without a vector.
     """
-    classes = _labels(prompts)
-    rows, truth = _queries(items, classes)
-    return _by_cosine(items, rows, truth, classes, class_vectors(list(prompts.values())), scale)
+    classes = _labels(vectors)
+    directions = class_vectors(list(vectors.values())).astype(np.float64)
+    return ClassHead(classes=classes, linear=LinearProbe(weight=scale * directions, bias=np.zeros(len(classes))))
 
 
-def few_shot(
-    items: LabelledVectors, support: Mapping[Any, np.ndarray], support_ids: Collection[str], *, scale: float
-) -> ClassPredictions:
-    """Classifies the labelled items by the mean vector of a few examples of each class.
+def probe_head(examples: Mapping[Any, np.ndarray]) -> ClassHead:
+    """Classes by logistic regression on the unit vectors of a few examples of each.
 
     Args:
-        items: Vectors of images and the true classes.
-        support: By label, the vectors of the examples (examples, D).
-        support_ids: Names of the examples, which are not classified themselves.
-        scale: What a cosine is multiplied by before the softmax.
+        examples: By label, the vectors of the examples (examples, D), at least one.
 
     Raises:
-        DataError: There are fewer than two classes, a class has no example, or an item is of a class without.
+        DataError: There are fewer than two classes, or one without an example.
     """
-    classes = _labels(support)
-    rows, truth = _queries(items, classes, without=support_ids)
-    return _by_cosine(items, rows, truth, classes, class_vectors(list(support.values())), scale)
+    classes = _labels(examples)
+    vectors = np.concatenate([unit_vectors(several) for several in examples.values()])
+    numbers = np.repeat(np.arange(len(classes)), [len(several) for several in examples.values()])
+    return ClassHead(classes=classes, linear=fit_class_probe(vectors, numbers, len(classes)))
 
 
-def few_shot_probe(
-    items: LabelledVectors, support: Mapping[Any, np.ndarray], support_ids: Collection[str]
-) -> ClassPredictions:
-    """Classifies the labelled items by logistic regression on the unit vectors of a few examples of each class.
+def classify(items: LabelledVectors, head: ClassHead, *, without: Collection[str] = ()) -> ClassPredictions:
+    """Classifies the items that have a label.
 
     Args:
-        items: Vectors of images and the true classes.
-        support: By label, the vectors of the examples (examples, D).
-        support_ids: Names of the examples, which are not classified themselves.
+        items: Vectors and the true classes.
+        head: The classes.
+        without: Names of items that are left out, such as the examples that the classes were learned from.
 
     Raises:
-        DataError: There are fewer than two classes, a class has no example, or an item is of a class without.
+        DataError: An item is of a class that the head does not know.
     """
-    classes = _labels(support)
-    rows, truth = _queries(items, classes, without=support_ids)
-    examples = np.concatenate([unit_vectors(vectors) for vectors in support.values()])
-    numbers = np.repeat(np.arange(len(classes)), [len(vectors) for vectors in support.values()])
-    logits = fit_class_probe(examples, numbers, len(classes)).outputs(unit_vectors(items.vectors[rows]))
-    return _predictions(items, rows, truth, classes, logits)
+    rows, truth = _queries(items, head.classes, without)
+    return ClassPredictions(
+        ids=tuple(items.ids[row] for row in rows),
+        classes=head.classes,
+        truth=truth,
+        probabilities=head.probabilities(items.vectors[rows]),
+    )
 
 
 def class_vectors(vectors: Sequence[np.ndarray]) -> np.ndarray:
@@ -200,7 +211,7 @@ def _labels(vectors: Mapping[Any, np.ndarray]) -> tuple[str, ...]:
 
 
 def _queries(
-    items: LabelledVectors, classes: tuple[str, ...], without: Collection[str] = ()
+    items: LabelledVectors, classes: tuple[str, ...], without: Collection[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and class numbers of the items that are classified.
 
@@ -218,26 +229,3 @@ def _queries(
         )
     numbers = [classes.index(label) for label in labels]
     return np.array(rows, dtype=np.int64), np.array(numbers, dtype=np.int64)
-
-
-def _by_cosine(
-    items: LabelledVectors,
-    rows: np.ndarray,
-    truth: np.ndarray,
-    classes: tuple[str, ...],
-    directions: np.ndarray,
-    scale: float,
-) -> ClassPredictions:
-    cosines = unit_vectors(items.vectors[rows]) @ directions.T
-    return _predictions(items, rows, truth, classes, scale * cosines.astype(np.float64))
-
-
-def _predictions(
-    items: LabelledVectors, rows: np.ndarray, truth: np.ndarray, classes: tuple[str, ...], logits: np.ndarray
-) -> ClassPredictions:
-    return ClassPredictions(
-        ids=tuple(items.ids[row] for row in rows),
-        classes=classes,
-        truth=truth,
-        probabilities=np.asarray(softmax(logits, axis=1)),
-    )

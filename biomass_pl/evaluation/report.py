@@ -42,14 +42,25 @@ class StackColumns:
 class Report(abc.ABC):
     """How the predictions of a system are scored and shown."""
 
-    uses_arrays: ClassVar[bool] = False
-    """Whether `score` needs the arrays (such as embeddings) of the predictions."""
+    uses_arrays: bool = False
+    """Whether the scores need the arrays (such as embeddings) of the predictions."""
 
     text_columns: tuple[str, ...] = ()
     """Columns of texts beside those that name an item: read back as they were written, `007` and `NA` too."""
 
     stacking: ClassVar[StackColumns | None] = None
     """What `biomass stack` learns; None where there is nothing to stack."""
+
+    def with_array_columns(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        """The table with columns that follow from the arrays of all its rows together, such as ranks.
+
+        Called before the table is written, scored and drawn.
+
+        Args:
+            table: What `score` takes.
+            arrays: Arrays by name whose rows are those of the table; empty unless `uses_arrays`.
+        """
+        return table
 
     @abc.abstractmethod
     def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
@@ -106,6 +117,26 @@ class ShowsPhotos(Protocol):
             table: What `score` takes.
             photo: Gives an item's photo by its name, uint8 (height, width, 3).
             path: The PNG file.
+        """
+
+
+@runtime_checkable
+class WritesPages(Protocol):
+    """A report with files to read beside its table, such as generated texts beside true ones."""
+
+    def write_pages(
+        self, table: pd.DataFrame, scores: Mapping[str, Any], place: Callable[[str, str], Path], *, title: str
+    ) -> list[Path]:
+        """Writes the files.
+
+        Args:
+            table: What `score` takes.
+            scores: What `score` returned for it.
+            place: Tells where a file goes, by what is in it, such as `captions`, and its suffix.
+            title: Heading of a page.
+
+        Returns:
+            The files.
         """
 
 

@@ -19,9 +19,9 @@ from biomass_pl.evaluation.pictures import draw_learning_curves
 from biomass_pl.files import write_text
 from biomass_pl.harness.fold import train_fold
 from biomass_pl.harness.interrupts import passing_on_interrupts
-from biomass_pl.harness.out_of_fold import read_pooled, report_out_of_fold, write_fold
+from biomass_pl.harness.out_of_fold import read_pooled, report_scores, write_fold
 from biomass_pl.harness.parser import RunCLI
-from biomass_pl.harness.predictor import fingerprint, predict_held_out, require_data
+from biomass_pl.harness.predictor import fingerprint, predict_labelled, require_data
 from biomass_pl.harness.processes import assigned_fold, made_once
 from biomass_pl.harness.recipes import logs_folder, named_classes, named_systems, recipe_name
 from biomass_pl.harness.stored_config import require_safe_config
@@ -131,7 +131,7 @@ def _predict_fold(session: _Session, fold: int) -> None:
     if run.oof_csv(fold).is_file() and run.oof_last_csv(fold).is_file():
         return
     report = session.task.report
-    best, last = predict_held_out(
+    best, last = predict_labelled(
         run, fold, session.overrides, arrays=True, weights=("best", "last"), trusted=session.trusted, illustrate=True
     )
     id_column = session.data.id_columns[0]
@@ -152,7 +152,7 @@ def _finish(session: _Session) -> None:
         # In a shared run, folds of other jobs may have been trained without being predicted.
         for fold in run.asked_folds():
             _predict_fold(session, fold)
-        report_out_of_fold(
+        report_scores(
             run.path,
             report,
             read_pooled([run.oof_csv(fold) for fold in run.asked_folds()], id_columns, report),
@@ -191,6 +191,7 @@ def _checked_folds(cli: RunCLI, options: FitOptions) -> _Folds:
     cli.datamodule.check()
     assigned = cli.datamodule.make_folds()
     folds = _Folds(assigned=assigned, asked=_asked_folds(options.folds, assigned))
+    cli.datamodule.use(Split(fold=folds.asked[0], folds=assigned))  # what a task takes from data may be the fold's
     cli.model.set_up_for(cli.datamodule)
     _check_together(cli, folds)
     cli.model.configure_model()

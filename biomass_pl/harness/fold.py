@@ -85,7 +85,8 @@ def train_fold(run: Run, fold: int, overrides: Sequence[str] = ()) -> None:
         cli.datamodule.use(split, first_epoch=first_epoch)
         if cli.trainer.is_global_zero:
             held_out = len(split.folds) - split.training_count
-            logger.info("Fold %d: %d training photos, %d held out", fold, split.training_count, held_out)
+            learned, noun = cli.datamodule.training_count, cli.datamodule.item_noun
+            logger.info("Fold %d: %d training %ss, %d held out", fold, learned, noun, held_out)
             if first_epoch:
                 logger.info("Fold %d goes on with epoch %d of %s", fold, first_epoch + 1, cli.trainer.max_epochs)
         reset_peak_memory()

@@ -1,6 +1,7 @@
 """Tables of predictions: read exactly, scored, written with their scores and pictures, and shown."""
 
 from collections.abc import Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
@@ -10,8 +11,8 @@ import pandas as pd
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import RunError
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.report import Report, ShowsPhotos
-from biomass_pl.files import write_json, write_table
+from biomass_pl.evaluation.report import Report, ShowsPhotos, WritesPages
+from biomass_pl.files import csv_text, write_json, write_table
 from biomass_pl.harness.predictor import Predictions
 from biomass_pl.terminal import say
 
@@ -58,7 +59,7 @@ def read_pooled(paths: Sequence[Path], id_columns: Sequence[str], report: Report
     return Predictions(table=table, arrays=Embeddings.joined(parts).arrays)
 
 
-def report_out_of_fold(
+def report_scores(
     origin: Path,
     report: Report,
     predictions: Predictions,
@@ -66,6 +67,7 @@ def report_out_of_fold(
     *,
     data: FoldDataModule,
     last: Predictions | None = None,
+    items: str = "Out-of-fold",
 ) -> None:
     """Writes the pooled table and its scores, and prints them.
 
@@ -76,12 +78,13 @@ def report_out_of_fold(
         path: Where the table goes; the scores go beside it.
         data: The data module, which knows what names an item and where its photo lies.
         last: The same rows as the weights of the last epoch predict them, where they did.
+        items: Which items they are, for the title.
     """
-    table, texts = predictions.table, (*data.id_columns, *report.text_columns)
+    table, texts = _completed(report, predictions), (*data.id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
     scores = report.score(_as_written(table, texts), predictions.arrays)
     if last is not None:
-        scores["pooled_last"] = report.score(_as_written(last.table, texts), last.arrays)["pooled"]
+        scores["pooled_last"] = report.score(_as_written(_completed(report, last), texts), last.arrays)["pooled"]
     metrics = companion(path, "metrics", ".json")
     write_table(table, path)
     write_json(scores, metrics)
@@ -90,12 +93,19 @@ def report_out_of_fold(
     if isinstance(report, ShowsPhotos):
         pictures.append(companion(path, "photos", ".png"))
         report.draw_photos(table, data.photos().read, pictures[-1])
-    say(report.render(scores, title=f"Out-of-fold scores of {origin}"))
-    say("\n".join(map(str, (path, *pictures, metrics))))
+    title, pages = f"{items} scores of {origin}", []
+    if isinstance(report, WritesPages):
+        pages = report.write_pages(table, scores, partial(companion, path), title=title)
+    say(report.render(scores, title=title))
+    say("\n".join(map(str, (path, *pictures, *pages, metrics))))
+
+
+def _completed(report: Report, predictions: Predictions) -> pd.DataFrame:
+    return report.with_array_columns(predictions.table, predictions.arrays)
 
 
 def _as_written(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:
-    return _parsed(StringIO(table.to_csv(index=False)), text_columns)
+    return _parsed(StringIO(csv_text(table), newline=""), text_columns)
 
 
 def companion(table: Path, what: str, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +17,15 @@ from biomass_pl.errors import ConfigError, DataError, RunError, listed
 from biomass_pl.evaluation.embeddings import Embeddings
 from biomass_pl.evaluation.report import MakesSubmission
 from biomass_pl.files import require_writable, write_table
-from biomass_pl.harness.out_of_fold import companion, read_pooled, report_out_of_fold
-from biomass_pl.harness.predictor import PredictCLI, Predictions, fingerprint, predict_held_out, require_data
+from biomass_pl.harness.out_of_fold import companion, read_pooled, report_scores
+from biomass_pl.harness.predictor import (
+    LabelledSource,
+    PredictCLI,
+    Predictions,
+    fingerprint,
+    predict_labelled,
+    require_data,
+)
 from biomass_pl.harness.recipes import logs_folder, refuse_recipe
 from biomass_pl.runs import Run, find_run
 from biomass_pl.systems import PredictionStep, resolved, system_of
@@ -78,13 +86,17 @@ def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
     folds = finished_folds(run, options.folds)
     logger.info("Run folder: %s, folds %s", run.path, ", ".join(map(str, folds)))
     command = _Command(run=run, folds=folds, options=options, overrides=arguments)
-    command.check()
+    first = command.check()
     if options.images:
         command.predict_images()
-    elif options.split == "test":
-        command.predict_test()
+        return
+    require_data(run, first.datamodule)
+    if options.split == "oof":
+        command.score("held_out", first)
+    elif first.datamodule.test_items() is not None:
+        command.score("test", first)
     else:
-        command.predict_out_of_fold()
+        command.predict_test()
 
 
 def finished_folds(run: Run, asked: list[int] | None = None) -> list[int]:
@@ -138,8 +150,11 @@ class _Command:
     options: PredictOptions
     overrides: Sequence[str]
 
-    def check(self) -> None:
+    def check(self) -> PredictCLI:
         """Refuses, before anything is predicted, what the run's system does not know or what cannot be written.
+
+        Returns:
+            The objects of the first fold.
 
         Raises:
             ConfigError: A step that is for other systems, or several views where there is one.
@@ -153,31 +168,35 @@ class _Command:
                 raise ConfigError(f"--{step.name} is not for this run: it is to {step.help}. Leave it out.")
         if self.options.tta and cli.datamodule.views == ("plain",):
             raise ConfigError("--tta averages several views of an item; the data of this run have one. Leave it out.")
+        return cli
 
-    def predict_out_of_fold(self) -> None:
-        """Predicts held-out items, and scores them."""
-        cli = self._predictor(self.folds[0])
-        require_data(self.run, cli.datamodule)
-        cli.datamodule.check()
-        report, id_columns = cli.model.report, cli.datamodule.id_columns
-        path = self.options.out or self._own_name(self.run.oof_predictions, self._differences(cli))
-        parts = [
-            predict_held_out(
-                self.run, fold, self.overrides, flips=self.options.tta, arrays=True, trusted=self.options.trust
-            )[0]
-            for fold in self.folds
-        ]
-        table = report.finished(self._stepped(pd.concat([part.table for part in parts], ignore_index=True)))
-        arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    def score(self, source: LabelledSource, first: PredictCLI) -> None:
+        """Predicts items whose truth is known, and scores them.
+
+        The rows of all folds stand one after another, those of test items too, which every fold predicts: each is a
+        model of its own, and neither texts nor embeddings of different models have a mean.
+        """
+        first.datamodule.check()
+        report, id_columns = first.model.report, first.datamodule.id_columns
+        own, items = (
+            (self.run.oof_predictions, "Out-of-fold") if source == "held_out" else (self.run.test_predictions, "Test")
+        )
+        path = self.options.out or self._own_name(own, self._differences(first))
         last = None
         if path == self.run.oof_predictions and all(self.run.oof_last_csv(fold).is_file() for fold in self.folds):
             last = read_pooled([self.run.oof_last_csv(fold) for fold in self.folds], id_columns, report)
+        predicted = partial(
+            predict_labelled, source=source, flips=self.options.tta, arrays=True, trusted=self.options.trust
+        )
+        parts = [predicted(self.run, fold, self.overrides)[0] for fold in self.folds]
+        table = report.finished(self._stepped(pd.concat([part.table for part in parts], ignore_index=True)))
+        arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
         predictions = Predictions(table=table, arrays=arrays)
-        report_out_of_fold(self.run.path, report, predictions, path, data=cli.datamodule, last=last)
+        report_scores(self.run.path, report, predictions, path, data=first.datamodule, last=last, items=items)
         _write_embeddings(Embeddings(ids=table[id_columns[0]], arrays=arrays), path)
 
     def predict_test(self) -> None:
-        """Predicts the test table by the mean of the folds, and makes a submission where the system has one."""
+        """Predicts unlabelled test items by the mean of the folds, and makes a submission where the system has one."""
         mean = self._mean_of_folds("test")
         report, root = mean.cli.model.report, mean.cli.datamodule.root
         differences = self._differences(mean.cli)
@@ -216,8 +235,6 @@ class _Command:
         for fold in self.folds:
             cli = self._predictor(fold, arrays=True)
             data = cli.datamodule
-            if source == "test":
-                require_data(self.run, data)
             data.select(source, files=files, views=data.views if self.options.tta else ("plain",))
             if fold == self.folds[0]:
                 broken = data.broken_items()

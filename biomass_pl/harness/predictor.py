@@ -28,6 +28,9 @@ from biomass_pl.training.image_task import ImageTask
 Weights = Literal["best", "last"]
 """Those of the best epoch, or of the last one."""
 
+LabelledSource = Literal["held_out", "test"]
+"""Items whose truth is known: those of the fold, or those to test on where the data tell it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
@@ -87,9 +90,9 @@ class PredictCLI(RunCLI):
     def instantiate_classes(self) -> None:
         """Leaves out what a checkpoint brings: nothing is to be fetched."""
         settings = self.config["model"]["init_args"]
-        for name, value in {"pretrained": False, "backbone_weights": None, "init_from": None}.items():
+        for name in ("pretrained", "backbone_weights", "init_from"):
             if name in settings:
-                settings[name] = value
+                settings[name] = False if isinstance(settings[name], bool) else None
         super().instantiate_classes()
 
     def instantiate_trainer(self, **settings: Any) -> Trainer:
@@ -121,23 +124,25 @@ class PredictCLI(RunCLI):
         return Predictions(table=self.model.report.finished(self.collected.table()), arrays=self.collected.arrays())
 
 
-def predict_held_out(
+def predict_labelled(
     run: Run,
     fold: int,
     overrides: Sequence[str] = (),
     *,
+    source: LabelledSource = "held_out",
     flips: bool = False,
     arrays: bool = False,
     weights: Sequence[Weights] = ("best",),
     trusted: Collection[str] = (),
     illustrate: bool = False,
 ) -> list[Predictions]:
-    """Predicts the held-out items of one fold, once by each of the weights.
+    """Predicts the held-out items of one fold, or the test items, once by each of the weights.
 
     Args:
         run: The run.
         fold: The fold.
         overrides: Settings of Lightning's form that differ from the training's.
+        source: Which items.
         flips: Whether to average each item over its views.
         arrays: Whether to collect the arrays, such as embeddings, as well.
         weights: Which weights predict.
@@ -150,14 +155,16 @@ def predict_held_out(
     cli = PredictCLI(run, fold, overrides, arrays=arrays, trusted=trusted)
     data = cli.datamodule
     require_data(run, data)
-    items = data.items()
     split = Split(fold=fold, folds=read_folds(run.folds_csv, data.names()))
     data.use(split)
-    data.select("held_out", views=data.views if flips else ("plain",))
-    held_out = items[split.held_out(data.names())]
+    data.select(source, views=data.views if flips else ("plain",))
+    labelled = data.items()[split.held_out(data.names())] if source == "held_out" else data.test_items()
+    if labelled is None:
+        msg = f"{type(data).__name__} does not know the truth of its test items"
+        raise RuntimeError(msg)
     found = []
     for which in weights:
-        found.append(_joined(cli.predict(which), held_out, run, fold, data.id_columns))
+        found.append(_joined(cli.predict(which), labelled, run, fold, data.id_columns))
         if illustrate and which == weights[0]:
             cli.model.illustrate(data, found[0].table, found[0].arrays, run.fold_dir(fold))
     return found
@@ -186,14 +193,14 @@ def require_data(run: Run, data: FoldDataModule) -> None:
 
 
 def _joined(
-    predicted: Predictions, held_out: pd.DataFrame, run: Run, fold: int, id_columns: Sequence[str]
+    predicted: Predictions, labelled: pd.DataFrame, run: Run, fold: int, id_columns: Sequence[str]
 ) -> Predictions:
     """Predictions beside what is known of the items, in the order of the labels."""
     id_column, *others = id_columns
-    if sorted(predicted.table[id_column]) != sorted(held_out[id_column]):
-        msg = f"fold {fold} of {run.path} predicted {len(predicted.table)} items for {len(held_out)} held out"
+    if sorted(predicted.table[id_column]) != sorted(labelled[id_column]):
+        msg = f"fold {fold} of {run.path} predicted {len(predicted.table)} items for {len(labelled)} labelled ones"
         raise RuntimeError(msg)
-    table = held_out.merge(predicted.table, on=id_column, validate="one_to_one")
+    table = labelled.merge(predicted.table, on=id_column, validate="one_to_one")
     table.insert(1 + len(others), "fold", fold)
     places = pd.Index(predicted.table[id_column]).get_indexer(pd.Index(table[id_column]))
     return Predictions(table=table, arrays={name: array[places] for name, array in predicted.arrays.items()})

@@ -16,6 +16,7 @@ _IRRELEVANT = (
     ".*callbacks used to create the checkpoint need to be provided.*",  # predicting needs none of them
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # between Lightning and torch
     ".*WeightAveraging callback with a model that overrides the configure_model.*",  # which needs no strategy here
+    ".*module\\(s\\) in eval mode at the start of training.*",  # what a task has locked
     ".*The dirpath has changed from.*",  # a run folder that was moved
     ".*Checkpoint directory .* exists and is not empty.*",  # a fold that goes on
 )

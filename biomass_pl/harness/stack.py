@@ -16,7 +16,7 @@ from biomass_pl.evaluation.pictures import draw_importance
 from biomass_pl.evaluation.report import MakesSubmission, Report, StackColumns
 from biomass_pl.evaluation.stacking import StackConfig, StackResult, image_score_features, stack
 from biomass_pl.files import write_table
-from biomass_pl.harness.out_of_fold import companion, read_predictions, report_out_of_fold
+from biomass_pl.harness.out_of_fold import companion, read_predictions, report_scores
 from biomass_pl.harness.predict import finished_folds
 from biomass_pl.harness.predictor import PredictCLI, Predictions, require_data
 from biomass_pl.harness.recipes import logs_folder, refuse_recipe
@@ -199,7 +199,7 @@ def _write(
     write_table(result.importance, folder / "importance.csv")
     draw_importance(result.importance, folder / "importance.png")
     stacked = Predictions(table=report.finished(predicted))
-    report_out_of_fold(folder, report, stacked, folder / run.oof_predictions.name, data=data)
+    report_scores(folder, report, stacked, folder / run.oof_predictions.name, data=data)
     if tested is not None:
         predictions, submission = tested
         write_table(predictions, folder / run.test_predictions.name)

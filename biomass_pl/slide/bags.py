@@ -14,8 +14,6 @@ from biomass_pl.data.augmentation import item_generator
 from biomass_pl.errors import ConfigError
 from biomass_pl.slide.specimens import Bags, read_bag
 
-PAD = 0
-
 _EVALUATION_EPOCH = 0
 
 
@@ -97,12 +95,12 @@ def _numbers(name: str, value: Any) -> float | tuple[float, float]:
 
 
 class SpecimenDataset(Dataset[dict[str, Any]]):
-    """Bags and tokens of specimens. What an item looks like depends on (seed, epoch, specimen) alone.
+    """Bags and reports of specimens. What an item looks like depends on (seed, epoch, specimen) alone.
 
     Args:
         bags: Where the vectors lie.
         names: The specimens.
-        tokens: Ids of the report's tokens of each, with those of its beginning and its end.
+        reports: The text of each.
         cutoff: Vectors of a bag at most; of larger ones so many are drawn.
         augmentation: How bags are changed; none draws the same vectors in every epoch, as evaluation needs it.
         seed: Seed of what is drawn.
@@ -113,7 +111,7 @@ class SpecimenDataset(Dataset[dict[str, Any]]):
         *,
         bags: Bags,
         names: Sequence[str],
-        tokens: Sequence[Sequence[int]],
+        reports: Sequence[str],
         cutoff: int,
         augmentation: BagAugmentation | None,
         seed: int,
@@ -121,8 +119,9 @@ class SpecimenDataset(Dataset[dict[str, Any]]):
         self.bags = bags
         # Arrays: lists of Python objects would be copied into every worker, page by page.
         self.names = np.array(names, dtype=np.str_)
-        self.tokens = np.array([token for row in tokens for token in row], dtype=np.int64)
-        self.ends = np.cumsum([len(row) for row in tokens])
+        texts = [report.encode() for report in reports]
+        self.texts = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        self.ends = np.cumsum([len(text) for text in texts])
         self.cutoff = cutoff
         self.augmentation = augmentation
         self.seed = seed
@@ -134,7 +133,7 @@ class SpecimenDataset(Dataset[dict[str, Any]]):
         """The item for (index, epoch).
 
         Returns:
-            `id`, `features` (vectors, width) of the type in which they are stored or float32, and `tokens` int64.
+            `id`, `features` (vectors, width) of the type in which they are stored or float32, and `report`.
         """
         index, epoch = key
         name = str(self.names[index])
@@ -143,9 +142,11 @@ class SpecimenDataset(Dataset[dict[str, Any]]):
         vectors = drawn_vectors(read_bag(self.bags, name), self.cutoff, rng)
         if self.augmentation is not None:
             vectors = augmented(vectors, self.augmentation, rng)
+        return {"id": name, "features": torch.from_numpy(vectors), "report": self._report(index)}
+
+    def _report(self, index: int) -> str:
         start = int(self.ends[index - 1]) if index else 0
-        tokens = torch.from_numpy(self.tokens[start : int(self.ends[index])])
-        return {"id": name, "features": torch.from_numpy(vectors), "tokens": tokens}
+        return self.texts[start : int(self.ends[index])].tobytes().decode()
 
 
 def drawn_vectors(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -187,22 +188,19 @@ def padded_batch(items: list[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `id` list; `features` float32 (batch, vectors, width), zero where a bag has ended; `valid` bool
-        (batch, vectors), true where there is a vector; `tokens` int64 (batch, tokens), `PAD` after the end; and
-        `token_valid` bool (batch, tokens).
+        (batch, vectors), true where there is a vector; and `report`, a list of texts.
     """
-    bags, tokens = ([item[name] for item in items] for name in ("features", "tokens"))
+    bags = [item["features"] for item in items]
     sizes = torch.tensor([len(bag) for bag in bags])
     features = _new_batch(len(bags), int(sizes.max()), bags[0].shape[1])
     for row, bag in zip(features, bags, strict=True):
         row[: len(bag)] = bag
         row[len(bag) :] = 0
-    counts = torch.tensor([len(row) for row in tokens])
     return {
         "id": [item["id"] for item in items],
         "features": features,
-        "valid": _before(sizes),
-        "tokens": torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=PAD),
-        "token_valid": _before(counts),
+        "valid": torch.arange(features.shape[1]) < sizes[:, None],
+        "report": [item["report"] for item in items],
     }
 
 
@@ -213,8 +211,3 @@ def _new_batch(*shape: int) -> torch.Tensor:
     size = math.prod(shape) * torch.float32.itemsize
     storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]  # as torch collates itself
     return torch.empty(0).set_(storage).view(shape)
-
-
-def _before(counts: torch.Tensor) -> torch.Tensor:
-    """Booleans (batch, most), true at the first so many places of each row."""
-    return torch.arange(int(counts.max())) < counts[:, None]

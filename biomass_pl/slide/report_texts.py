@@ -30,10 +30,13 @@ class JsonReports:
             f"{name} of {patient}"
             for patient, texts in content.items()
             for name, text in texts.items()
-            if not isinstance(text, str)
+            if not isinstance(text, str) or text != text.encode(errors="ignore").decode()
         ]
         if no_text:
-            raise DataError(f"{path} has {len(no_text)} report(s) that are no text. Correct them:\n{listed(no_text)}")
+            raise DataError(
+                f"{path} has {len(no_text)} report(s) that are no text, or hold half a character. Correct them:\n"
+                f"{listed(no_text)}"
+            )
         self._texts: dict[str, dict[str, str]] = content
         self.specimens = {name: patient for patient, texts in content.items() for name in texts}
         """Patient of each specimen that has a report."""

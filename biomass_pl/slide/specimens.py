@@ -128,7 +128,7 @@ def _open_bags(files: SpecimenFiles) -> Hdf5Bags | DirectoryBags:
 def specimen_table(specimens: Specimens, names: Sequence[str]) -> pd.DataFrame:
     """What is known of specimens, checked: features and report are there, and bags fit each other.
 
-    Only sizes are read of the features; see `check_features` for their values.
+    Only sizes are read of the features; see `broken_bags` for their values.
 
     Args:
         specimens: All that is stored.
@@ -190,22 +190,17 @@ def read_bag(bags: Bags, name: str) -> np.ndarray:
     return vectors
 
 
-def check_features(bags: Bags, names: Sequence[str]) -> None:
-    """Reads every bag once.
-
-    Raises:
-        DataError: Some cannot be read, or hold values that are no finite number; names all of them.
-    """
-    problems = []
+def broken_bags(bags: Bags, names: Sequence[str]) -> dict[str, str]:
+    """Reads bags once; those that cannot be read, or hold what is no finite number, each with the reason."""
+    broken = {}
     with progress("Checking features", len(names)) as advance:
         for name in names:
             try:
                 read_bag(bags, name)
             except DataError as error:
-                problems.append(str(error))
+                broken[name] = str(error)
             advance()
-    if problems:
-        raise DataError(f"{len(problems)} bag(s) cannot be used:\n{listed(problems)}")
+    return broken
 
 
 def _refuse(lines: list[str], what: str) -> None:

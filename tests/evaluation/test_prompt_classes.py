@@ -12,13 +12,14 @@ from sklearn.preprocessing import StandardScaler
 from biomass_pl.errors import ConfigError, DataError
 from biomass_pl.evaluation.bootstrap import Bootstrap
 from biomass_pl.evaluation.prompt_classes import (
+    ClassPredictions,
     LabelledVectors,
     class_vectors,
     classification_scores,
-    few_shot,
-    few_shot_probe,
+    classify,
+    cosine_head,
     positive_class,
-    zero_shot,
+    probe_head,
 )
 
 ITEMS = LabelledVectors(
@@ -39,6 +40,10 @@ def blobs(classes: int, *, items: int = 60, seed: int = 0) -> tuple[np.ndarray, 
 def labelled(vectors: np.ndarray, labels: list) -> LabelledVectors:
     ids = [f"s{number}" for number in range(len(vectors))]
     return LabelledVectors(ids=ids, vectors=vectors, labels=dict(zip(ids, labels, strict=True)))
+
+
+def zero_shot(items: LabelledVectors, prompts: dict, *, scale: float) -> ClassPredictions:
+    return classify(items, cosine_head(prompts, scale=scale))
 
 
 def scores_of(predictions, **settings) -> dict[str, float]:
@@ -168,7 +173,7 @@ def test_the_positive_class_may_be_given():
 
 def test_few_shot_compares_with_the_mean_of_the_examples():
     support = {"benign": np.array([[2.0, 0], [1, 0]]), "malignant": np.array([[0, 1.0], [0, 3]])}
-    found = few_shot(ITEMS, support, {"s1", "unknown"}, scale=10.0)
+    found = classify(ITEMS, cosine_head(support, scale=10.0), without={"s1", "unknown"})
     assert found.ids == ("s2", "s3")
     assert found.probabilities == pytest.approx(zero_shot(ITEMS, PROMPTS, scale=10.0).probabilities[1:])
 
@@ -178,7 +183,7 @@ def test_a_few_shot_probe_is_logistic_regression_on_unit_vectors(classes):
     vectors, truth = blobs(classes)
     examples, known = blobs(classes, items=15, seed=3)
     support = {number: examples[known == number] for number in range(classes)}
-    found = few_shot_probe(labelled(vectors, truth.tolist()), support, {"s0"})
+    found = classify(labelled(vectors, truth.tolist()), probe_head(support), without={"s0"})
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (examples, vectors)]
     expected = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(unit[0], known)
     assert found.ids[0] == "s1" and len(found.ids) == 59
@@ -191,6 +196,6 @@ def test_descriptions_that_cannot_work_are_named():
     with pytest.raises(DataError, match="two classes or more, not 1"):
         zero_shot(ITEMS, one, scale=10.0)
     with pytest.raises(DataError, match=r"neither a sentence nor an example(?s:.*)  malignant"):
-        few_shot(ITEMS, one | {"malignant": np.empty((0, 2))}, (), scale=10.0)
+        probe_head(one | {"malignant": np.empty((0, 2))})
     with pytest.raises(DataError, match=r"classes benign, other are described(?s:.*)  s2: malignant"):
         zero_shot(ITEMS, one | {"other": PROMPTS["malignant"]}, scale=10.0)

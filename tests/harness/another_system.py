@@ -88,6 +88,8 @@ class Bags(FoldDataModule):
     Args:
         root: Data folder.
         dropped: Share of a bag's vectors that a training step leaves out.
+        folds: Into how many folds those held out are dealt.
+        score_test: Whether the words of test bags are told, to score with.
         batch_size: Bags per step.
         num_workers: Processes that load bags.
         prefetch_factor: Batches that each worker prepares ahead.
@@ -101,6 +103,8 @@ class Bags(FoldDataModule):
         *,
         root: Path,
         dropped: float = 0.5,
+        folds: int = 1,
+        score_test: bool = False,
         batch_size: int = 8,
         num_workers: int = 0,
         prefetch_factor: int = 2,
@@ -110,6 +114,8 @@ class Bags(FoldDataModule):
             root=root, batch_size=batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, seed=seed
         )
         self.dropped = dropped
+        self.folds = folds
+        self.score_test = score_test
         self._selected = pd.DataFrame()
 
     @cached_property
@@ -125,9 +131,14 @@ class Bags(FoldDataModule):
     def items(self):
         return self._labelled[["bag_id", "ward", "words"]]
 
+    def test_items(self):
+        test = self._table[self._table["part"] == "test"].reset_index(drop=True)
+        return test[["bag_id", "ward", "words"]] if self.score_test else None
+
     def make_folds(self):
         held_out = (self._labelled["part"] == "held out").to_numpy()
-        return pd.Series(np.where(held_out, 0, NEVER_HELD_OUT), index=pd.Index(self.names()), name="fold")
+        dealt = np.arange(len(held_out)) % self.folds
+        return pd.Series(np.where(held_out, dealt, NEVER_HELD_OUT), index=pd.Index(self.names()), name="fold")
 
     def check(self):
         if self._labelled.empty:

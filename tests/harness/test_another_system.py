@@ -12,7 +12,7 @@ import torch
 from biomass_pl.cli import main
 from biomass_pl.runs import Run, find_run
 from tests.conftest import done_in, in_workdir
-from tests.harness.another_system import VOCABULARY, WARDS, write_bags
+from tests.harness.another_system import VOCABULARY, WARDS, BagTask, write_bags
 
 MODULE = "tests.harness.another_system"
 RECIPE = f"""\
@@ -101,6 +101,45 @@ def test_its_own_test_items_are_predicted(bag_run):
     with np.load("test_embeddings.npz") as archive:
         assert set(archive.files) == {"bag_id", "image", "text"}
     assert not Path("submission.csv").exists() and not (bag_run.path / "submission.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def two_models(bag_recipe, tmp_path_factory) -> Path:
+    """A working folder with a run of two folds, whose test bags are known. Not to be changed."""
+    command = ["fit", "--config", str(bag_recipe), "--data.folds", "2", "--data.score_test", "true"]
+    return done_in(tmp_path_factory.mktemp("two_models"), [*command, "--trainer.max_epochs", "2"])
+
+
+def test_test_items_with_truth_are_scored_fold_by_fold(two_models, workdir, capsys):
+    run = in_workdir(find_run(two_models / "lightning_logs"), workdir)
+    assert main(["predict", "--split", "test", *TRUST]) == 0
+    assert "Test scores of" in capsys.readouterr().out
+    table = pd.read_csv(run.test_predictions, dtype=str, keep_default_na=False)
+    assert list(table) == ["bag_id", "ward", "fold", "words", "certainty", "words_pred"]
+    names = ["bag_28", "bag_29", "bag_30", "bag_31"]
+    assert table["bag_id"].tolist() == 2 * names and table["fold"].tolist() == ["0"] * 4 + ["1"] * 4
+    assert table["words"].tolist() == 2 * [VOCABULARY[number % 4] for number in range(28, 32)]
+    assert table["ward"].tolist() == 2 * [WARDS[number // 2 % 4] for number in range(28, 32)]
+    scored = json.loads((run.path / "test_metrics.json").read_text())
+    with np.load(run.path / "test_embeddings.npz") as archive:
+        assert archive["bag_id"].tolist() == 2 * names
+        parts = [{name: archive[name][rows] for name in ("image", "text")} for rows in (slice(4), slice(4, 8))]
+        assert scored["pooled"] == {"bags": 8, "rank": rank(archive)}
+    assert scored["folds"] == {"0": rank(parts[0]), "1": rank(parts[1])} and "pooled_last" not in scored
+    assert (run.path / "test_predictions.png").is_file()
+    whole = run.test_predictions.read_bytes()
+    assert main(["predict", "--split", "test", "--folds", "1", *TRUST]) == 0
+    alone = pd.read_csv(run.path / "test_predictions_folds_1.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(alone, table[4:].reset_index(drop=True))
+    assert run.test_predictions.read_bytes() == whole
+
+
+def test_what_a_task_takes_from_the_data_is_that_of_the_first_fold_asked_for(bag_recipe, workdir, monkeypatch):
+    seen = []
+    monkeypatch.setattr(BagTask, "set_up_for", lambda task, data: seen.append((data.split.fold, len(data.names()))))
+    command = ["fit", "--config", str(bag_recipe), "--data.folds", "3", "--folds", "1", "--trainer.max_epochs", "1"]
+    assert main([*command, "--oof", "false"]) == 0
+    assert seen and set(seen) == {(1, 28)}
 
 
 def test_a_broken_training_with_workers_resumes_to_the_bytes_of_one_without(bag_run, bag_recipe, capsys):

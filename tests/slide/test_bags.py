@@ -132,6 +132,13 @@ def test_augmentation_that_is_unknown_or_out_of_range_is_refused(settings, messa
         parse_augmentation(settings)
 
 
+class Constant:
+    """Bags that are all the same."""
+
+    def read(self, name):
+        return NUMBERED[:3]
+
+
 @pytest.fixture(scope="module")
 def specimens(packed):
     return open_specimens(packed)
@@ -144,27 +151,38 @@ def table(specimens):
 
 @pytest.fixture
 def dataset(specimens, table):
-    """Makes a dataset of the rendered specimens, each with as many tokens as its report has words."""
+    """Makes a dataset of the rendered specimens."""
 
     def made(cutoff=100_000, augmentation=None, seed=0):
-        tokens = [[1, *range(4, 4 + len(report.split())), 2] for report in table["report"]]
-        names = table["specimen_id"].tolist()
+        names, reports = table["specimen_id"].tolist(), table["report"].tolist()
         return SpecimenDataset(
-            bags=specimens.bags, names=names, tokens=tokens, cutoff=cutoff, augmentation=augmentation, seed=seed
+            bags=specimens.bags, names=names, reports=reports, cutoff=cutoff, augmentation=augmentation, seed=seed
         )
 
     return made
 
 
-def test_an_item_is_the_bag_and_the_tokens_of_a_specimen(dataset, specimens, table):
+def test_an_item_is_the_bag_and_the_report_of_a_specimen(dataset, specimens, table):
     items = dataset()
     assert len(items) == len(table)
     for index in (0, 1, 59):
         item = items[index, 0]
         assert item["id"] == table["specimen_id"][index]
         assert np.array_equal(item["features"].numpy(), specimens.bags.read(item["id"]))
-        words = len(table["report"][index].split())
-        assert item["tokens"].tolist() == [1, *range(4, 4 + words), 2] and item["tokens"].dtype == torch.int64
+        assert item["report"] == table["report"][index]
+
+
+@given(reports=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_reports_stay_as_they_are(reports):
+    items = SpecimenDataset(
+        bags=Constant(),
+        names=[str(n) for n in range(len(reports))],
+        reports=reports,
+        cutoff=9,
+        augmentation=None,
+        seed=0,
+    )
+    assert [items[index, 0]["report"] for index in range(len(items))] == reports
 
 
 def test_the_cutoff_draws_the_same_in_every_epoch_of_evaluation_and_others_in_training(dataset):
@@ -192,7 +210,7 @@ def test_values_that_are_no_number_stop_a_training(tmp_path):
     with h5py.File(tmp_path / "s.hdf5", "w") as file:
         file["patients/P/a/uni/features"] = np.array([[1, 2], [np.nan, 3]], np.float16)
     bags = Hdf5Bags(tmp_path / "s.hdf5", feature_attribute="uni")
-    items = SpecimenDataset(bags=bags, names=["a"], tokens=[[1, 2]], cutoff=9, augmentation=None, seed=0)
+    items = SpecimenDataset(bags=bags, names=["a"], reports=["A."], cutoff=9, augmentation=None, seed=0)
     with pytest.raises(DataError, match=r"features of a .* no finite number"):
         items[0, 0]
 
@@ -201,37 +219,28 @@ def bag(*numbers, width=2, dtype=torch.float16):
     return torch.tensor(numbers, dtype=dtype)[:, None].expand(-1, width)
 
 
-def test_a_batch_is_padded_with_zeros_behind_each_bag_and_report():
+def test_a_batch_is_padded_with_zeros_behind_each_bag():
     items = [
-        {"id": "a", "features": bag(1.0, 2.0, 3.0), "tokens": torch.tensor([1, 2])},
-        {"id": "b", "features": bag(4.0, dtype=torch.float32), "tokens": torch.tensor([1, 7, 8, 2])},
+        {"id": "a", "features": bag(1.0, 2.0, 3.0), "report": "A."},
+        {"id": "b", "features": bag(4.0, dtype=torch.float32), "report": ""},
     ]
     batch = padded_batch(items)
-    assert batch["id"] == ["a", "b"]
+    assert set(batch) == {"id", "features", "valid", "report"}
+    assert batch["id"] == ["a", "b"] and batch["report"] == ["A.", ""]
     assert batch["features"].dtype == torch.float32
     assert batch["features"].tolist() == [[[1, 1], [2, 2], [3, 3]], [[4, 4], [0, 0], [0, 0]]]
     assert batch["valid"].dtype == torch.bool and batch["valid"].tolist() == [[True] * 3, [True, False, False]]
-    assert batch["tokens"].dtype == torch.int64 and batch["tokens"].tolist() == [[1, 2, 0, 0], [1, 7, 8, 2]]
-    assert batch["token_valid"].tolist() == [[True, True, False, False], [True] * 4]
 
 
 @settings(deadline=None, max_examples=40)
-@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), counts=st.data())
-def test_what_is_valid_in_a_batch_is_what_was_given(sizes, counts):
-    items = [
-        {
-            "id": str(number),
-            "features": torch.randn(size, 3),
-            "tokens": torch.arange(1, 1 + counts.draw(st.integers(2, 8))),
-        }
-        for number, size in enumerate(sizes)
-    ]
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_what_is_valid_in_a_batch_is_what_was_given(sizes):
+    items = [{"id": str(size), "features": torch.randn(size, 3), "report": ""} for size in sizes]
     batch = padded_batch(items)
-    assert batch["features"].shape == (*batch["valid"].shape, 3) and batch["tokens"].shape == batch["token_valid"].shape
+    assert batch["features"].shape == (*batch["valid"].shape, 3)
     for number, item in enumerate(items):
         assert torch.equal(batch["features"][number][batch["valid"][number]], item["features"])
-        assert torch.equal(batch["tokens"][number][batch["token_valid"][number]], item["tokens"])
-    assert not batch["features"][~batch["valid"]].any() and not batch["tokens"][~batch["token_valid"]].any()
+    assert not batch["features"][~batch["valid"]].any()
 
 
 def test_workers_give_the_same_batches_as_the_main_process(dataset):
@@ -250,6 +259,6 @@ def test_workers_give_the_same_batches_as_the_main_process(dataset):
     alone, together = batches(0), batches(2)
     assert len(alone) == len(together) == 4
     for one, other in zip(alone, together, strict=True):
-        assert one["id"] == other["id"] and other["features"].is_shared()
-        for name in ("features", "valid", "tokens", "token_valid"):
+        assert one["id"] == other["id"] and one["report"] == other["report"] and other["features"].is_shared()
+        for name in ("features", "valid"):
             assert torch.equal(one[name], other[name])

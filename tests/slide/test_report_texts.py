@@ -29,6 +29,7 @@ def test_patients_may_name_their_specimens_alike(tmp_path):
     [
         ({"P1": "One.", "P2": {"a": "Two."}}, "every patient, which these lack:\n  P1$"),
         ({"P1": {"a": 3, "b": "Two."}, "P2": {"c": None}}, "2 report.*no text.*\n  a of P1\n  c of P2$"),
+        ({"P1": {"a": "One \ud83d", "b": "\U0001f600"}}, "1 report.*half a character.*\n  a of P1$"),
     ],
 )
 def test_other_content_is_refused(content, message, tmp_path):

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from biomass_pl.errors import DataError, FoldError
-from biomass_pl.slide.split_files import SplitFiles, read_split_files
+from biomass_pl.slide.split_files import SplitFiles, read_split_files, require_one_fold_per_patient
 
 PATIENTS = {"a1": "A", "a2": "A", "b1": "B", "c 1": "C", "d1": "D"}
 
@@ -34,7 +35,7 @@ def write(tmp_path):
     ],
 )
 def test_ids_are_separated_by_commas_or_lines(text, ids, write):
-    assert read_split_files(SplitFiles(val=(write(text),)), patients=PATIENTS) == {"val": ids}
+    assert read_split_files(SplitFiles(train=(write(text),)), patients=PATIENTS) == {"train": ids}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
@@ -55,6 +56,27 @@ def test_a_split_may_have_several_files_and_keeps_their_order(write):
     )
     found = read_split_files(files, patients=PATIENTS)
     assert list(found.items()) == [("train", ["d1", "a1", "a2"]), ("val", ["b1"]), ("test", ["c 1"])]
+
+
+def test_what_no_file_names_is_learned_from_if_no_file_says_what_is(write):
+    assert read_split_files(SplitFiles(), patients=PATIENTS) == {"train": list(PATIENTS)}
+    files = SplitFiles(val=(write("d1,b1", "one"),), test=(write("c 1", "two"),))
+    found = read_split_files(files, patients=PATIENTS)
+    assert list(found.items()) == [("train", ["a1", "a2"]), ("val", ["d1", "b1"]), ("test", ["c 1"])]
+    with pytest.raises(FoldError, match=r"A: train \(a1\), val \(a2\)"):
+        read_split_files(SplitFiles(val=(write("a2"),)), patients=PATIENTS)
+    with pytest.raises(FoldError, match="name all specimens"):
+        read_split_files(SplitFiles(val=(write(",".join(PATIENTS)),)), patients=PATIENTS)
+
+
+def test_given_folds_hold_out_whole_patients():
+    folds = pd.Series({"a1": 0, "a2": 0, "b1": 1, "c 1": 0, "d1": -1})
+    require_one_fold_per_patient(folds, PATIENTS)
+    folds["a2"] = -1
+    with pytest.raises(FoldError) as caught:
+        require_one_fold_per_patient(folds, PATIENTS)
+    assert "data.fold_csv puts specimens of 1 patient(s) into several folds" in str(caught.value)
+    assert str(caught.value).endswith("\n  A: a1 (fold 0), a2 (fold -1)")
 
 
 def test_the_splits_of_the_sample_are_read(packed, specimen_folders):

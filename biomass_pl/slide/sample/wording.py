@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from biomass_pl.slide.sample.findings import DIAGNOSES, Findings
+from biomass_pl.slide.sample.findings import BENIGN, DIAGNOSES, MALIGNANT, Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,21 @@ def report_of(findings: Findings) -> str:
     return " ".join(_capitalised(sentence.format(**told)) for sentence in wording.sentences)
 
 
-def dignity_prompts() -> dict[str, str]:
-    """A prompt for each class of the question whether a specimen is malignant, by the number of the class."""
-    return {"0": "Benign change.", "1": "Malignant tumour."}
+def dignity_prompts() -> dict[str, list[str]]:
+    """Several prompts for each class of the question whether a specimen is malignant, by the number of the class.
+
+    They name the diagnoses as well, as reports do that say it: a network that compares has met no others.
+    """
+    benign = ("{}. Benign change, without atypia.", "{}, benign and harmless.", "Benign {}. Regular nuclei.")
+    malignant = (
+        *("{}. Malignant tumour, grade two.", "{}, malignant and poorly differentiated."),
+        "Malignant {}. Clear atypia.",
+    )
+    classes = {"0": (BENIGN, benign), "1": (MALIGNANT, malignant)}
+    return {
+        number: [_capitalised(wording.format(name)) for name in diagnoses for wording in forms]
+        for number, (diagnoses, forms) in classes.items()
+    }
 
 
 def diagnosis_prompts() -> dict[str, list[str]]:
