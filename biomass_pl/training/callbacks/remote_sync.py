@@ -109,7 +109,7 @@ class RemoteSync(Callback):
         self._ends.set()
         self._thread.join()
         for log in trainer.loggers:
-            log.save()  # events that are still in memory
+            log.save()  # what is still in memory
         error = _copy_at_last(self._copy)
         self._copy = self._thread = None
         return error
