@@ -16,6 +16,7 @@ import biomass_pl.training.callbacks.freeze
 import biomass_pl.training.callbacks.periodic_checkpoint
 import biomass_pl.training.callbacks.remote_sync
 import biomass_pl.training.callbacks.source_copy
+import biomass_pl.training.distributed
 import biomass_pl.training.simclr  # noqa: F401  (what a recipe of any system can name without the module)
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError
