@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import biomass_pl.training.callbacks.averaging
 import biomass_pl.training.callbacks.freeze
+import biomass_pl.training.callbacks.local_log
 import biomass_pl.training.callbacks.periodic_checkpoint
 import biomass_pl.training.callbacks.remote_sync
 import biomass_pl.training.callbacks.source_copy
