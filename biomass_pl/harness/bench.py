@@ -286,7 +286,8 @@ def _duration(seconds: float) -> str:
 def _matrix_type(trainer: Trainer) -> torch.dtype:
     # On a CPU Lightning maps 16-mixed to bf16.
     half = torch.float16 if trainer.strategy.root_device.type == "cuda" else torch.bfloat16
-    return {"16-mixed": half, "bf16-mixed": torch.bfloat16}.get(str(trainer.precision), torch.float32)
+    types = {"16-mixed": half, "16-true": torch.float16, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
+    return types.get(str(trainer.precision), torch.float32)
 
 
 def _device_name(device: torch.device) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from lightning.pytorch import Callback
 
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.splits import Split, fold_numbers, read_folds, require_one_fold_per_content
@@ -23,7 +24,7 @@ from biomass_pl.harness.out_of_fold import read_pooled, report_scores, write_fol
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.predictor import fingerprint, predict_labelled, require_data
 from biomass_pl.harness.processes import assigned_fold, made_once
-from biomass_pl.harness.recipes import logs_folder, named_classes, named_systems, recipe_name
+from biomass_pl.harness.recipes import logs_folder, named_systems, recipe_name, texts
 from biomass_pl.harness.stored_config import require_safe_config
 from biomass_pl.harness.trainer_settings import check_trainer
 from biomass_pl.new_runs import RunStart, check_run_name, create_run, join_run, settings_digest
@@ -31,6 +32,7 @@ from biomass_pl.runs import FOLDS_CSV, LOGS, Run, find_run
 from biomass_pl.terminal import logging_to, say
 from biomass_pl.training.callbacks.feature_bank import check_bank
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
+from biomass_pl.training.callbacks.remote_sync import RemoteSync
 from biomass_pl.training.image_task import ImageTask
 from biomass_pl.training.task import Task
 
@@ -71,15 +73,17 @@ class _Session:
         folds: Folds to train in it.
         task: What they train; of a network of its own only what all folds share is asked.
         data: Their data.
+        callbacks: Those of the configuration, apart from any training.
         first: Whether this process is the first of those that train together.
         overrides: Settings that differ from the run's own.
-        trusted: Classes that the run's configuration may name beside ours and Lightning's.
+        trusted: Classes and paths that the run's configuration may name beside ours, Lightning's and its own.
     """
 
     run: Run
     folds: list[int]
     task: Task
     data: FoldDataModule
+    callbacks: list[Callback]
     first: bool
     overrides: tuple[str, ...] = ()
     trusted: frozenset[str] = frozenset()
@@ -145,6 +149,7 @@ def _finish(session: _Session) -> None:
     missing = [str(fold) for fold in run.asked_folds() if not run.is_finished(fold)]
     if missing:
         logger.info("Not finished yet: fold %s. When they are: biomass predict --run %s", ", ".join(missing), run.path)
+        _copy_elsewhere(session)
         return
     epochs = {fold: pd.read_csv(run.metrics_csv(fold)) for fold in run.asked_folds()}
     draw_learning_curves(epochs, run.path / "learning_curves.png", score=session.task.objective.name)
@@ -160,7 +165,20 @@ def _finish(session: _Session) -> None:
             data=session.data,
             last=read_pooled([run.oof_last_csv(fold) for fold in run.asked_folds()], id_columns, report),
         )
+    _copy_elsewhere(session)
     run.update_record(status="complete")
+    try:
+        _copy_elsewhere(session)  # that it is complete
+    except BaseException:
+        run.update_record(status="running")  # a complete run could not go on to copy the rest
+        raise
+
+
+def _copy_elsewhere(session: _Session) -> None:
+    """Has the callbacks that keep a copy of the run at another place copy what was made since the last training."""
+    for callback in session.callbacks:
+        if isinstance(callback, RemoteSync):
+            callback.copy_run(session.run.path)
 
 
 def _try_out(cli: RunCLI, options: FitOptions) -> None:
@@ -221,8 +239,8 @@ def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Ses
     logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
     make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)
     run = made_once(cli.trainer, make)
-    # The recipe is the user's own: what it names may run.
-    return _session(run, folds.asked, cli, trusted=frozenset(named_classes(yaml.safe_load(text))))
+    # The recipe is the user's own: what it names may run, and be written to.
+    return _session(run, folds.asked, cli, trusted=frozenset(texts(yaml.safe_load(text))))
 
 
 def _check_together(cli: RunCLI, folds: _Folds) -> None:
@@ -318,6 +336,7 @@ def _session(run: Run, folds: list[int], cli: RunCLI, **more: Any) -> _Session:
         folds=folds,
         task=cli.model,
         data=cli.datamodule,
+        callbacks=cli.configured_callbacks(),
         first=cli.trainer.is_global_zero,
         **more,
     )

@@ -17,7 +17,7 @@ _TRAINER = {
     "max_epochs": "epochs of every fold",
     "accelerator": "auto, cpu, cuda or mps",
     "devices": "number of devices",
-    "precision": "32-true, 16-mixed or bf16-mixed",
+    "precision": "32-true, 16-mixed or bf16-mixed, or as published: fp32, amp, amp_bf16",
     "accumulate_grad_batches": "batches per optimizer step",
     "gradient_clip_val": "largest norm of the gradient",
     "callbacks": "list of callbacks, such as EarlyStopping and BackboneFreeze",

@@ -37,6 +37,8 @@ def plain(message: str) -> str:
         message = re.sub(
             r"- (Expected a typing\.Literal.+)", lambda line: f"- {line[1]}. Got value: {given[1]}", message
         )
+    if re.search("Given value: .*class_path", message):  # what its class says matters, not that it is no text
+        message = re.sub(r"- Expected an? <class '\w+'>$", "", message, flags=re.MULTILINE)
     lines = [line.strip() for line in message.splitlines()]
     kept = [re.sub(r"^- ", "", line) for line in lines if line and not line.startswith(_NOISE)]
     known = [line for line in kept if not re.match(r"Expected (a <class 'NoneType'>|a path but)", line)]

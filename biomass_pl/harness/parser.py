@@ -13,18 +13,21 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import biomass_pl.training.callbacks.averaging
 import biomass_pl.training.callbacks.freeze
+import biomass_pl.training.callbacks.local_log
+import biomass_pl.training.callbacks.periodic_checkpoint
+import biomass_pl.training.callbacks.remote_sync
+import biomass_pl.training.callbacks.source_copy
+import biomass_pl.training.distributed
 import biomass_pl.training.simclr  # noqa: F401  (what a recipe of any system can name without the module)
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.parse_errors import constructor_error, plain
 from biomass_pl.harness.recipes import named_systems
+from biomass_pl.harness.trainer_settings import RunTrainer, check_strategy, trainer_precision
 from biomass_pl.training.callbacks.progress import FoldProgressBar
 from biomass_pl.training.task import Task
 
 DEFAULT_SEED = 42
-
-_PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
-"""Those in which labels keep their 32 bits."""
 
 
 class RunCLI(LightningCLI):
@@ -50,6 +53,7 @@ class RunCLI(LightningCLI):
             super().__init__(
                 model_class=Task,
                 datamodule_class=FoldDataModule,
+                trainer_class=RunTrainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
@@ -90,11 +94,7 @@ class RunCLI(LightningCLI):
             # Products of what stays float32 beside autocast: TF32 has its range, and bits enough for features.
             torch.set_float32_matmul_precision("high")
         configured = self.config_init["trainer"]
-        if str(configured.get("precision")) not in _PRECISIONS:
-            raise ConfigError(
-                f"trainer.precision {configured['precision']} would round or widen the labels with the pictures. "
-                "Use 32-true, 16-mixed or bf16-mixed."
-            )
+        check_strategy(configured.get("strategy"))
         defaults = {
             "enable_progress_bar": self.shows_progress(),
             "enable_model_summary": False,
@@ -102,7 +102,8 @@ class RunCLI(LightningCLI):
             "log_every_n_steps": 1,
         }
         unset = {name: value for name, value in defaults.items() if configured.get(name) is None}
-        return super().instantiate_trainer(**(unset | settings))
+        precision = trainer_precision(configured.get("precision"), self.model)
+        return super().instantiate_trainer(**(unset | settings | {"precision": precision}))
 
     def configured_callbacks(self) -> list[Any]:
         """The callbacks of the configuration."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.splits import Split, read_folds
@@ -99,8 +100,10 @@ class PredictCLI(RunCLI):
         """A trainer that writes nothing and collects the predictions."""
         self.collected = PredictionTable(id_column=self.datamodule.id_columns[0], arrays=self.arrays)
         bar = self.progress_bar(f"fold {self.fold}")
+        # Without checkpoints the trainer refuses what saves some.
+        configured = [callback for callback in self.configured_callbacks() if not isinstance(callback, Checkpoint)]
         return super().instantiate_trainer(
-            callbacks=[*self.configured_callbacks(), *bar, self.collected],
+            callbacks=[*configured, *bar, self.collected],
             logger=False,
             enable_checkpointing=False,
             **settings,

@@ -65,6 +65,15 @@ def named_classes(section: object) -> Iterator[str]:
             yield from named_classes(value)
 
 
+def texts(section: object) -> Iterator[str]:
+    """Every text that stands for a value in a part of a recipe, however deep."""
+    if isinstance(section, str):
+        yield section
+    elif isinstance(section, dict | list):
+        for value in section.values() if isinstance(section, dict) else section:
+            yield from texts(value)
+
+
 def recipe_classes(arguments: Sequence[str]) -> list[str]:
     """What the recipes or the command line name as data module or model, the last named first.
 

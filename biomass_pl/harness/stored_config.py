@@ -31,8 +31,8 @@ _SECTIONS = ("seed_everything", "trainer", "model", "data")
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
 _WORD = re.compile(r"(?!.{200})(\w+(([ ,-]+|:)\w+)*)?", re.ASCII)
 """`16-mixed`, `cuda:0`, `ddp_find_unused_parameters_true`: no import path, file or address."""
-_NAMES_OF_PATHS = ("dir", "directory", "path", "uri")
-"""How parameters end that are paths, although some loggers declare them as text."""
+_NAMES_OF_PATHS = ("dir", "directory", "path", "uri", "url", "remote")
+"""How parameters end that are paths or addresses, although some classes declare them as text."""
 _ADDRESS = re.compile(r"\w[\w+.-]*:.*/|.*::")
 """`https://...`, `sqlite:///...`, `memory::...`."""
 

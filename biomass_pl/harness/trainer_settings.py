@@ -1,10 +1,57 @@
-"""Settings of Lightning's trainer that a cross-validation cannot serve, refused before any training."""
+"""Settings of Lightning's trainer: names that others published, and what a cross-validation cannot serve."""
 
 from typing import Any
 
+from lightning.pytorch import Trainer
+
 from biomass_pl.errors import ConfigError
+from biomass_pl.training.precision_names import lightning_precision
+from biomass_pl.training.task import Task
 
 _EPOCHS = "Rates and schedules count epochs: set trainer.max_epochs, and trainer.limit_train_batches for short ones."
+
+
+class RunTrainer(Trainer):
+    """Lightning's trainer, whose number format a configuration may name as it likes.
+
+    `trainer_precision` makes Lightning's name of it, once the task is known.
+
+    Args:
+        precision: Number format of training: 32-true, 16-mixed, bf16-mixed, or a published name such as amp.
+        **settings: Lightning's own.
+    """
+
+    def __init__(self, *, precision: str | int | None = None, **settings: Any) -> None:
+        super().__init__(precision=precision, **settings)  # type: ignore[arg-type]
+
+
+def trainer_precision(name: str | int | None, task: Task) -> str | None:
+    """Lightning's name of the number format that a configuration asks for; none where it leaves that open.
+
+    Args:
+        name: As Lightning names it, or as published.
+        task: What is trained.
+
+    Raises:
+        ConfigError: There is no such format, the task cannot be trained in it, or the name may mean two of them.
+    """
+    return None if name is None else lightning_precision(name, allowed=task.precisions)
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuses a strategy that Lightning had once.
+
+    Args:
+        strategy: That of the configuration.
+
+    Raises:
+        ConfigError: It is Horovod.
+    """
+    if isinstance(strategy, str) and strategy.lower() == "horovod":
+        raise ConfigError(
+            "trainer.strategy horovod left Lightning with its version 2; use ddp, with trainer.devices or torchrun to "
+            "start the processes."
+        )
 
 
 def check_trainer(trainer: Any) -> None:

@@ -21,6 +21,7 @@ from biomass_pl.errors import TrainingError
 from biomass_pl.evaluation.report import Report
 from biomass_pl.training.epoch_scores import EpochOutputs
 from biomass_pl.training.optim import ParameterGroup, TrainingLength, make_optimizer
+from biomass_pl.training.precision_names import LightningPrecision
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class Task(LightningModule, abc.ABC):
 
     truth: Truth | None = None
     """What is known of the labelled items; told when data module and task meet, before there is a trainer."""
+
+    precisions: tuple[LightningPrecision, ...] = ("32-true", "16-mixed", "bf16-mixed")
+    """Number formats that it can be trained in. Those missing here would convert labels with the inputs."""
 
     network: nn.Module
     """Made by `configure_model`."""

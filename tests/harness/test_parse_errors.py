@@ -19,6 +19,12 @@ from biomass_pl.harness.parse_errors import constructor_error, plain
             "Given value type: <class 'str'>\nGiven value: x",
             "expected int, got 'x'",
         ),
+        (
+            "Does not validate against any of the Union subtypes\nSubtypes: [str, Strategy]\nErrors:\n"
+            "  - Expected a <class 'str'>\n  - timeout is -1\nGiven value type: <class 'Namespace'>\n"
+            "Given value: Namespace(class_path='Strategy', init_args=Namespace(timeout=-1))",
+            "timeout is -1",
+        ),
         ("Something that no one has met before.", "Something that no one has met before"),
     ],
 )

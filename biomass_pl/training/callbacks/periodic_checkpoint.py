@@ -39,7 +39,9 @@ class PeriodicCheckpoint(Checkpoint):
         self._saved: list[int] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what is due, then deletes what it replaces."""
+        """Saves what is due, then deletes what it replaces; nothing where a few batches are only tried."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         epochs = trainer.current_epoch + 1
         folder = Path(trainer.default_root_dir) / "checkpoints"
         stops = trainer.should_stop and epochs >= (trainer.min_epochs or 0)

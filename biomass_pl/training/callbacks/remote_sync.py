@@ -59,7 +59,7 @@ class RemoteSync(Callback):
         Raises:
             ConfigError: It cannot.
         """
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._copy = self._copy_of(run_folder(trainer))
         self._ends.clear()

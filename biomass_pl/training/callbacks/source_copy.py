@@ -23,7 +23,7 @@ class SourceCopy(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copies them, unless the run has them already."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             copy_sources(Path(biomass_pl.__file__).parent, run_folder(trainer))
 
 
