@@ -41,10 +41,11 @@ SMALL = {
         *("--data.image_size", "32"),
         *("--data.batch_size", "8"),
     ],
+    "slide": ["--data.batch_size", "8", "--model.eval.bootstraps", "1", "--model.captions.every_n_epochs", "1"],
 }
 """Stand in for large pretrained networks, of which a test can only check that the command is right."""
 
-SMALL_SAMPLE = {"pasture": ["--width", "128"], "lesion": ["--photos", "120"], "leaf": ["--photos", "70"]}
+SMALL_SAMPLE = {"pasture": ["--width", "128"], "lesion": ["--photos", "120"], "leaf": ["--photos", "70"], "slide": ["--specimens", "60"]}
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +66,15 @@ def user_folder(rendered, tmp_path_factory) -> Path:
 def shortened(command: str) -> list[str]:
     """The arguments of a command, with those that make it quick."""
     name, *arguments = shlex.split(command)[1:]
-    system = next((kind for kind in ("lesion", "leaf") if f"configs/{kind}" in command), "pasture")
+    system = next((kind for kind in ("lesion", "leaf", "slide") if f"configs/{kind}" in command), "pasture")
     if name == "sample":
         arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
         arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
     is_fit = name == "fit" and "--resume" not in arguments
     if is_fit or name == "bench":
-        epochs = "1" if system == "leaf" or "SimCLR" in arguments else "6"
-        quick = ["--model.pretrained", "false", "--data.num_workers", "0", "--trainer.max_epochs", epochs]
+        epochs = "1" if system in ("leaf", "slide") or "SimCLR" in arguments else "6"
+        scratch = [] if system == "slide" else ["--model.pretrained", "false"]
+        quick = [*scratch, "--data.num_workers", "0", "--trainer.max_epochs", epochs]
         arguments += [*SMALL[system], *quick]
     if is_fit:
         is_stacked = command.endswith(("lesion_quick.yaml --data.root lesions", "two_stage.yaml --data.root data"))
