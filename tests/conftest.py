@@ -1,4 +1,4 @@
-"""Rendered pastures, skin lesions and leaves, small runs made once, and what most tests need around them."""
+"""Rendered pastures, skin lesions, leaves and slides, small runs made once, and what most tests need around them."""
 
 import os
 import shutil
@@ -21,6 +21,7 @@ from biomass_pl.lesion.sample.render import render_lesions
 from biomass_pl.new_runs import RunStart, create_run
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.runs import Run, find_run
+from biomass_pl.slide.sample.render import render_specimens
 
 PHOTOS = 24
 LESIONS = 120
@@ -82,6 +83,16 @@ def leaves(tmp_path_factory) -> Path:
         render_leaves(out=folder / "data", photos=70, augmented=1, seed=3)
 
     return made_once(tmp_path_factory, "leaves", make) / "data"
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory) -> Path:
+    """A data folder with 60 pathology specimens of 20 to 40 vectors, their reports and questions. Not to be changed."""
+
+    def make(folder: Path) -> None:
+        render_specimens(out=folder / "data", specimens=60, most_vectors=40, seed=3)
+
+    return made_once(tmp_path_factory, "slides", make) / "data"
 
 
 @pytest.fixture

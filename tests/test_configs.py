@@ -28,6 +28,15 @@ SMALL_HVIT = [
 """Stands in where a recipe has options of this network, which stay as they are."""
 
 
+TINY_TEXTS = [
+    *("--model.captions.every_n_epochs", "1"),
+    *("--model.generation.max_seq_len", "12"),
+    *("--model.eval.bootstraps", "10"),
+    *("--trainer.check_val_every_n_epoch", "1"),
+]
+"""Where there are texts instead of pictures."""
+
+
 def shortened(config: Path) -> list[str]:
     """Settings that leave one epoch, or one of each stage."""
     callbacks = yaml.safe_load(config.read_text())["trainer"].get("callbacks", [])
@@ -40,13 +49,20 @@ def shortened(config: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
-def test_a_recipe_trains_from_photos_to_an_out_of_fold_table(config, rendered, lesions, leaves, workdir):
+def test_a_recipe_trains_from_photos_to_an_out_of_fold_table(config, rendered, lesions, leaves, slides, workdir):
     settings = yaml.safe_load(config.read_text())
     kind = settings["data"]["class_path"]
-    root = {"PastureDataModule": rendered, "LesionDataModule": lesions, "LeafDataModule": leaves}[kind]
-    tiny = ["--model.backbone", "test_vit.r160_in1k", "--model.pretrained", "false", PICTURE_SIZE[kind], "32"]
+    root = {
+        "PastureDataModule": rendered,
+        "LesionDataModule": lesions,
+        "LeafDataModule": leaves,
+        "SlideDataModule": slides,
+    }[kind]
+    tiny = TINY_TEXTS
+    if kind in PICTURE_SIZE:
+        tiny = ["--model.backbone", "test_vit.r160_in1k", "--model.pretrained", "false", PICTURE_SIZE[kind], "32"]
     if "backbone_args" in settings["model"]["init_args"]:
-        tiny += SMALL_HVIT
+        tiny = [*tiny, *SMALL_HVIT]
     short = [*shortened(config), "--folds", "0", "1"]
     small = ["--data.num_workers", "0", "--data.batch_size", "8", "--data.root", str(root)]
     assert main(["fit", "--config", str(config), *small, *tiny, *short]) == 0

@@ -36,7 +36,7 @@ def draw_recall(panel: Axes, ranks: RetrievalRanks, galleries: np.ndarray) -> No
         recall = (finite[:, None] <= places).mean(axis=0) if len(finite) else np.full(most, np.nan)
         label = f"{name}: R@1 {recall[0]:.2f}, R@10 {recall[min(10, most) - 1]:.2f}"
         (line,) = panel.step(places, recall, where="post", label=label)
-        shares = np.histogram(finite, bins=np.arange(1, most + 2) - 0.25)[0] / max(1, len(finite))
+        shares = np.bincount(np.ceil(finite).astype(int), minlength=most + 1)[1:] / max(1, len(finite))
         panel.bar(places + 0.3 * (number - 0.5), shares, width=0.3, alpha=0.4, color=line.get_color())
     chance = np.minimum(1, places / galleries[:, None]).mean(axis=0)
     panel.plot(places, chance, color="grey", linestyle=":", linewidth=1, label="chance")
