@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from biomass_pl.errors import ConfigError
-from biomass_pl.harness.recipes import logs_folder, named_class, named_classes, read_recipe, recipe_name, refuse_recipe
+from biomass_pl.harness.recipes import (
+    logs_folder,
+    named_class,
+    named_classes,
+    read_recipe,
+    recipe_name,
+    refuse_recipe,
+    texts,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +73,11 @@ def test_a_section_that_nothing_names_has_no_class():
 def test_classes_are_found_however_deep():
     section = {"class_path": "A", "init_args": {"parts": [{"class_path": "B"}, 3], "class_path": 4}}
     assert list(named_classes(section)) == ["A", "B"]
+
+
+def test_all_texts_of_a_section_are_found():
+    section = {"a": "one", "b": [{"c": ["two", 3, None]}, "four"], "d": {"e": {"f": "five"}, "g": True}}
+    assert list(texts(section)) == ["one", "two", "four", "five"]
 
 
 def test_a_run_is_called_after_the_last_recipe():

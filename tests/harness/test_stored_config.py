@@ -261,6 +261,14 @@ OUTSIDE = {
     "folder of a further keyword": "trainer: {logger: {class_path: TensorBoardLogger, dict_kwargs: {log_dir: logs}}}",
     "address of a logger": "trainer: {logger: {class_path: MLFlowLogger, init_args: {tracking_uri: 'file:/x'}}}",
     "folder of a profiler": "trainer: {profiler: {class_path: SimpleProfiler, init_args: {dirpath: /outside}}}",
+    "place of copies": callback("RemoteSync", remote="s3://bucket/x"),
+    "place of copies, a relative path": callback("RemoteSync", remote="outside", protocol="fsspec"),
+    "place of copies, of a further keyword": (
+        "trainer: {callbacks: [{class_path: RemoteSync, dict_kwargs: {remote: outside}}]}"
+    ),
+    "machine to meet": (
+        "trainer: {strategy: {class_path: LaunchedDDP, init_args: {dist_url: 'tcp://10.0.0.1:29500'}}}"
+    ),
     "control character": callback("ModelCheckpoint", dirpath=r'"lightning_logs/a/version_0/\0"'),
 }
 
@@ -339,6 +347,7 @@ def test_the_run_may_lie_anywhere_and_be_named_absolutely(store, run, tmp_path, 
         (callback("LambdaCallback", setup="evilmod.evil"), ["evilmod.evil"]),
         ("trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: ../logs}}}", ["../logs"]),
         (callback("Evil", text="a"), ["Evil"]),
+        (callback("RemoteSync", remote="outside", protocol="fsspec"), ["outside"]),
     ],
 )
 def test_what_the_user_trusts_passes_and_is_what_the_refusal_names(overlay, trusted, store, run):

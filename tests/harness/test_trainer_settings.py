@@ -5,11 +5,15 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
+import yaml
 
 from biomass_pl.cli import main
 from biomass_pl.errors import ConfigError
+from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.trainer_settings import check_trainer
 from biomass_pl.runs import find_run
+from tests.harness.another_system import BagTask, write_bags
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -27,6 +31,11 @@ pytestmark = pytest.mark.usefixtures("quick_pictures")
         ("overfit_batches=0.5", "trainer.overfit_batches 0.5 would validate on training photos"),
         ("check_val_every_n_epoch=5", "trainer.check_val_every_n_epoch 5 never validates within trainer.max_epochs 4"),
         ("enable_checkpointing=false", "trainer.enable_checkpointing false would leave nothing"),
+        ("strategy=horovod", "trainer.strategy horovod left Lightning with its version 2; use ddp, with trainer.dev"),
+        ("strategy=Horovod", "use ddp"),
+        ("precision=pure_bf16", "trainer.precision pure_bf16 would round or widen the labels with the inputs. Use 32-"),
+        ("precision=amp_fp16", "There is no precision 'amp_fp16' here. Give 32-true, 16-mixed or bf16-mixed, or a pub"),
+        ("precision=64", "There is no precision '64' here"),
     ],
 )
 def test_what_a_cross_validation_cannot_serve_is_refused_before_training(setting, message, recipe, workdir, capsys):
@@ -56,6 +65,67 @@ def test_epochs_without_validation_have_no_scores(recipe, workdir):
     assert run.is_complete()
     lines = [line for line in run.log.read_text().splitlines() if "epoch 3/4" in line]
     assert len(lines) == 1 and "val/" not in lines[0]  # nor a best of stage 2, which was not scored yet
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("amp_bf16", "bf16-mixed"),
+        ("bf16", "bf16-mixed"),
+        ("fp32", "32-true"),
+        ("null", "32-true"),
+        ("32", "32-true"),
+        ("bf16-mixed", "bf16-mixed"),
+    ],
+)
+def test_a_number_format_may_have_its_published_name(name, expected, recipe):
+    cli = RunCLI(["--config", str(recipe), "--trainer.precision", name])
+    assert cli.trainer.precision == expected
+    assert yaml.safe_load(cli.config_text())["trainer"]["precision"] == (None if name == "null" else name)
+
+
+@pytest.mark.parametrize("written", ["16", "'16'", "amp_bf16", "null"])
+def test_a_recipe_may_write_it_as_a_number_or_a_text(written, recipe, workdir):
+    Path("more.yaml").write_text(f"trainer: {{precision: {written}}}")
+    stored = RunCLI(["--config", str(recipe), "--config", "more.yaml"]).config_text()
+    Path("stored.yaml").write_text(stored)
+    again = RunCLI(["--config", "stored.yaml"])
+    assert again.config_text() == stored
+    assert again.trainer.precision == ("32-true" if written == "null" else "bf16-mixed")  # a CPU has no 16-mixed
+
+
+class NarrowBagTask(BagTask):
+    """It can be trained with weights of half the bits."""
+
+    precisions = (*BagTask.precisions, "bf16-true")
+
+
+NARROW = f"""\
+trainer: {{max_epochs: 2, accelerator: cpu, precision: pure_bf16}}
+model: {{class_path: {__name__}.NarrowBagTask}}
+data: {{class_path: tests.harness.another_system.Bags, init_args: {{root: data, num_workers: 0}}}}
+"""
+
+
+def test_a_task_that_allows_it_has_weights_of_half_the_bits_and_predicts_by_them(workdir):
+    write_bags(Path("data"))
+    Path("narrow.yaml").write_text(NARROW)
+    assert main(["fit", "--config", "narrow.yaml"]) == 0
+    run = find_run(Path("lightning_logs"))
+    state = torch.load(run.best_checkpoint(0), weights_only=True)["state_dict"]
+    assert {value.dtype for value in state.values()} == {torch.bfloat16}
+    before = run.oof_predictions.read_bytes()
+    run.oof_predictions.unlink()
+    assert main(["predict", "--trust", f"{__name__}.NarrowBagTask", "tests.harness.another_system.Bags"]) == 0
+    assert run.oof_predictions.read_bytes() == before
+
+
+def test_a_task_that_allows_both_meanings_of_a_name_has_neither(workdir, capsys):
+    write_bags(Path("data"))
+    Path("narrow.yaml").write_text(NARROW.replace("pure_bf16", "bf16"))
+    assert main(["fit", "--config", "narrow.yaml"]) == 2
+    told = "trainer.precision bf16 is bf16-mixed to Lightning and was published for bf16-true. Give one of these two."
+    assert capsys.readouterr().err == f"biomass: error: {told}\n"
 
 
 SERVED = {
