@@ -31,6 +31,8 @@ class StoppingFileSystem(LocalFileSystem):
 
     protocol = "stopping"
     awaited: ClassVar[bytes] = b""
+    called_complete: ClassVar[bool] = False
+    """What the run was called then."""
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -40,6 +42,7 @@ class StoppingFileSystem(LocalFileSystem):
         awaited = StoppingFileSystem.awaited
         if awaited and awaited in Path(lpath).read_bytes():
             StoppingFileSystem.awaited = b""
+            StoppingFileSystem.called_complete = Run(RUN).is_complete()
             signal.raise_signal(signal.SIGTERM)
         super().put_file(lpath, rpath, *args, **kwargs)
 
@@ -136,12 +139,13 @@ def test_a_killed_training_goes_on_to_the_whole_copy(bags):
     assert_copied()
 
 
-@pytest.mark.parametrize("awaited", [b'"pooled"', b'"complete"'], ids=["scores", "record of a complete run"])
-def test_sigterm_in_the_last_copy_leaves_a_run_that_goes_on_to_copy_the_rest(awaited, bags):
+@pytest.mark.parametrize(("awaited", "complete"), [(b'"pooled"', False), (b'"complete"', True)], ids=["scores", "end"])
+def test_sigterm_in_the_last_copy_leaves_a_run_that_goes_on_to_copy_the_rest(awaited, complete, bags):
     remote = f"stopping://{bags / 'backup'}"
     write_recipe(remote_sync_to(remote))
     StoppingFileSystem.awaited = awaited
     assert main(["fit", "--config", "bags.yaml"]) == 143
+    assert StoppingFileSystem.called_complete is complete  # a kill would have left it so
     assert not Run(RUN).is_complete() and Run(RUN).oof_predictions.is_file()
     assert main(["fit", "--resume", *TRUST, remote]) == 0
     assert Run(RUN).is_complete()

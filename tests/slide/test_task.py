@@ -226,6 +226,7 @@ def test_locked_parts_neither_learn_nor_drop_out(specimen_folders, tmp_path):
     data = slide_module(specimen_folders)
     task.set_up_for(data)
     task.configure_model()
+    task.train()
     before = {name: value.clone() for name, value in task.network.state_dict().items()}
     fitted(task, data, tmp_path, max_epochs=2, limit_val_batches=1)
     changed = {name for name, value in task.network.state_dict().items() if not torch.equal(value, before[name])}
@@ -379,6 +380,9 @@ def test_a_tokenizer_of_other_weights_is_refused():
 
 def test_pretrained_weights_come_with_their_tokens(specimen_folders, tmp_path):
     origin = built(width=384)
+    with torch.no_grad():
+        for weight in origin.parameters():
+            weight.add_(0.01)
     torch.save(checkpoint_of(origin), tmp_path / "origin.ckpt")
     task = unbuilt(pretrained=tmp_path / "origin.ckpt", optim=AdamWConfig(lr=0.0), vocab_size=5000)
     fitted(task, slide_module(specimen_folders), tmp_path, limit_train_batches=1, limit_val_batches=1)
