@@ -45,7 +45,12 @@ SMALL = {
 }
 """Stand in for large pretrained networks, of which a test can only check that the command is right."""
 
-SMALL_SAMPLE = {"pasture": ["--width", "128"], "lesion": ["--photos", "120"], "leaf": ["--photos", "70"], "slide": ["--specimens", "60"]}
+SMALL_SAMPLE = {
+    "pasture": ["--width", "128"],
+    "lesion": ["--photos", "120"],
+    "leaf": ["--photos", "70"],
+    "slide": ["--specimens", "60"],
+}
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,7 @@ class SlideCaptioning(Task):
     """
 
     network: SlideCaptioner
+    precisions = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true")
 
     def __init__(
         self,

@@ -20,22 +20,23 @@ class KnownMonitors(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation scores are known by now."""
         if not trainer.sanity_checking:
-            _check(trainer, "val/")
+            _check(trainer, of_validation=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All are known by now."""
-        _check(trainer, "")
+        """All others are known by now; an epoch may be without validation."""
+        _check(trainer, of_validation=False)
 
 
-def _check(trainer: Trainer, prefix: str) -> None:
-    """Refuses what is watched, begins with a prefix and is not logged.
+def _check(trainer: Trainer, *, of_validation: bool) -> None:
+    """Refuses what is watched and not logged.
 
     Raises:
         ConfigError: There is such a score; names those of the validation.
     """
     logged = trainer.callback_metrics
     for stopping in trainer.early_stopping_callbacks:
-        if stopping.monitor.startswith(prefix) and stopping.monitor not in logged:
+        is_due = stopping.monitor.startswith("val/") == of_validation
+        if is_due and stopping.monitor not in logged:
             scores = ", ".join(sorted(name for name in logged if name.startswith("val/")))
             raise ConfigError(
                 f"EarlyStopping watches '{stopping.monitor}', which this training does not log. Set its monitor to one "

@@ -66,3 +66,11 @@ def test_scores_that_are_logged_are_watched(known, workdir):
     trainer = short_trainer(KnownMonitors(), EarlyStopping(monitor=known, mode="max", patience=1), epochs=3)
     trainer.fit(Scored())
     assert trainer.current_epoch == {"val/score": 3, "train/loss": 2}[known]
+
+
+def test_an_epoch_without_validation_refuses_nothing(workdir):
+    stopping = EarlyStopping(monitor="val/score", mode="max", patience=9)
+    trainer = short_trainer(KnownMonitors(), stopping, epochs=4)
+    trainer.check_val_every_n_epoch = 2
+    trainer.fit(Scored())
+    assert trainer.current_epoch == 4
