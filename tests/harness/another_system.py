@@ -3,6 +3,7 @@
 It stands for all that the shared rooms are to take as it comes.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,9 @@ from biomass_pl.evaluation.pictures import save_figure
 from biomass_pl.evaluation.report import Report, score_grid
 from biomass_pl.training.optim import ParameterGroup
 from biomass_pl.training.task import Objective, PredictOutput, StepOutput, Task
+
+WITH_TESTS = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+"""Environment of processes that are to find these classes."""
 
 VOCABULARY = ("dense", "pale", "round", "torn")
 WIDTH = 3

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from biomass_pl.cli import main
 from biomass_pl.runs import Run
 from biomass_pl.training.callbacks import remote_sync
-from tests.harness.another_system import write_bags
+from tests.harness.another_system import WITH_TESTS, write_bags
 from tests.training.file_systems import FlakyFileSystem
 
 MODULE = "tests.harness.another_system"
@@ -127,7 +127,7 @@ def test_a_training_that_ends_early_is_copied_and_goes_on_to_the_whole_run(name,
 def test_a_killed_training_goes_on_to_the_whole_copy(bags):
     write_recipe(remote_sync_to("backup"))
     command = [sys.executable, "-m", "biomass_pl", "fit", "--config", "bags.yaml", "--trainer.max_epochs", "200"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=WITH_TESTS) as process:
         for line in process.stdout:
             if "epoch 3/" in line:
                 process.kill()

@@ -16,7 +16,7 @@ from torch.distributed import TCPStore, destroy_process_group, get_backend
 from biomass_pl.errors import ConfigError
 from biomass_pl.runs import find_run
 from biomass_pl.training.distributed import LaunchedDDP
-from tests.harness.another_system import write_bags
+from tests.harness.another_system import WITH_TESTS, write_bags
 
 MODULE = "tests.harness.another_system"
 
@@ -90,7 +90,7 @@ def test_processes_with_one_device_each_train_together_and_each_machine_keeps_it
     )
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
     command = [sys.executable, "-m", *launcher, "biomass_pl", "fit", "--config", "bags.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=WITH_TESTS)
     assert done.returncode == 0, done.stderr
     run = find_run(Path("lightning_logs"))
     assert run.is_complete() and len(pd.read_csv(run.oof_predictions)) == 8
