@@ -237,6 +237,7 @@ def test_a_run_is_named_goes_on_and_is_tested_by_commands(places, workdir, quick
     broken = json.dumps([{"class_path": failing, "init_args": {"epochs": [1]}}])
     arguments = ["--model", "SlideCaptioning", "--data", "SlideDataModule", "--data.root", places["ROOT"], *SMALL]
     arguments += ["--data.test_split", "splits/test.txt", "--trainer.callbacks", broken]
+    arguments += ["--trainer.limit_train_batches", "1"]
     logs = ["--trainer.default_root_dir", "elsewhere"]
     assert main(["fit", *arguments, "--name", "mine", "--folds", "0", *logs]) == 2
     run = find_run(Path("elsewhere/lightning_logs"))
