@@ -43,7 +43,12 @@ SMALL = {
         *("--data.image_size", "32"),
         *("--data.batch_size", "8"),
     ],
-    "slide": ["--data.batch_size", "8", "--model.eval.bootstraps", "1", "--model.captions.every_n_epochs", "1"],
+    "slide": [
+        *("--data.batch_size", "8"),
+        *("--model.eval.bootstraps", "1"),
+        *("--model.captions.every_n_epochs", "1"),
+        *("--trainer.check_val_every_n_epoch", "1"),
+    ],
 }
 """Stand in for large pretrained networks, of which a test can only check that the command is right."""
 
