@@ -29,9 +29,11 @@ SMALL_HVIT = [
 
 
 TINY_TEXTS = [
+    *("--model.name", "coca_stage_1"),
     *("--model.captions.every_n_epochs", "1"),
     *("--model.generation.max_seq_len", "12"),
     *("--model.eval.bootstraps", "10"),
+    *("--model.eval.grace_period", "0"),
     *("--trainer.check_val_every_n_epoch", "1"),
 ]
 """Where there are texts instead of pictures."""

@@ -18,6 +18,8 @@ from tests.leaf.test_published_keys import NO
 from tests.leaf.test_published_keys import ROWS as LEAF_ROWS
 from tests.leaf.test_published_keys import Row as LeafRow
 from tests.pasture.test_published_arguments import ROWS, Row
+from tests.slide.published_rows import MISSING, NOTHING
+from tests.slide.published_rows import ROWS as SLIDE_ROWS
 
 REPOSITORY = Path(__file__).parents[1]
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("biomass_pl/*/README.md"))]
@@ -42,8 +44,10 @@ SMALL = {
         *("--data.batch_size", "8"),
     ],
     "slide": [
-        *("--data.batch_size", "8", "--trainer.check_val_every_n_epoch", "1"),
-        *("--model.eval.bootstraps", "1", "--model.captions.every_n_epochs", "1"),
+        *("--data.batch_size", "8"),
+        *("--model.eval.bootstraps", "1"),
+        *("--model.captions.every_n_epochs", "1"),
+        *("--trainer.check_val_every_n_epoch", "1"),
     ],
 }
 """Stand in for large pretrained networks, of which a test can only check that the command is right."""
@@ -226,6 +230,22 @@ def test_a_leaf_recipe_has_the_listed_values(column, recipe):
     # What the recipe leaves to timm's name of the network stands in no configuration.
     named = [row for row in rows if not row[1].startswith("model.backbone_args.") or row[1].endswith("drop_path_rate")]
     assert_nothing_changes(base, [f"--{row[1]}={row[column]}" for row in named])
+
+
+def test_the_slide_arguments_are_listed_in_their_order_with_key_and_default():
+    """Each with the value that its test expects; what is not there is named apart."""
+    listed = [
+        (
+            published.removeprefix("--").partition(" ")[0].rstrip(","),
+            key,
+            yaml.safe_load(default) if default else NOTHING,
+        )
+        for published, key, default in argument_rows("slide", columns=3)
+    ]
+    assert listed == [(row.published, row.key, row.default) for row in SLIDE_ROWS]
+    readme = (REPOSITORY / "biomass_pl" / "slide" / "README.md").read_text()
+    (apart,) = re.findall(r"^Not there: .*?\n\n", readme, flags=re.MULTILINE | re.DOTALL)
+    assert {f"`--{name}`" for name in MISSING} <= set(re.findall(r"`--[^`]+`", apart))
 
 
 def test_ci_runs_the_test_command_of_the_readme():
