@@ -1,15 +1,14 @@
 """Where the photos of lesions lie: an HDF5 file of JPEG bytes, or a folder of JPEG files."""
 
 import hashlib
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import h5py
 import numpy as np
 
+from biomass_pl.data.hdf5_file import Hdf5File
 from biomass_pl.data.photos import Photos, decode_photo, photo_bytes, problems_of, read_photo
 from biomass_pl.errors import DataError, listed
 
@@ -28,47 +27,32 @@ class PhotoStore(Photos, Protocol):
         """
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Hdf5Photos:
     """An HDF5 file with one scalar dataset of JPEG bytes per photo, as ISIC 2024 has it.
 
-    Every process opens the file on its own, when it first reads: an open file cannot be handed over.
-
     Args:
-        path: The file.
+        file: The file.
     """
 
-    path: Path
-    _file: Any = field(default=None, init=False, repr=False)
-    _process: int = field(default=-1, init=False, repr=False)
+    file: Hdf5File
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """The names that are not in the file."""
-        present = set(self._opened().keys())
+        present = set(self.file.opened().keys())
         return [name for name in names if name not in present]
 
     def content(self, name: str) -> bytes:
         """Bytes of a photo; see `PhotoStore`."""
+        path = self.file.path
         try:
-            return np.asarray(self._opened()[name][()]).tobytes()
+            return np.asarray(self.file.opened()[name][()]).tobytes()
         except (KeyError, TypeError, OSError) as error:
-            raise DataError(f"{self.path} has no photo {name} that can be read ({error}). Restore the file.") from error
+            raise DataError(f"{path} has no photo {name} that can be read ({error}). Restore the file.") from error
 
     def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Decodes a photo; see `PhotoStore`."""
-        return decode_photo(self.content(name), f"{name} in {self.path}", at_least=at_least)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None, "_process": -1}
-
-    def _opened(self) -> Any:
-        if self._process != os.getpid():
-            try:
-                self._file = h5py.File(self.path, "r")
-            except OSError as error:
-                raise DataError(f"{self.path} is no HDF5 file that can be read ({error}). Restore it.") from error
-            self._process = os.getpid()
-        return self._file
+        return decode_photo(self.content(name), f"{name} in {self.file.path}", at_least=at_least)
 
 
 @dataclass(frozen=True)
@@ -128,7 +112,7 @@ def open_photos(root: Path, split: str) -> PhotoStore:
         root / f"{split}-image",
     )
     if packed.is_file():
-        return Hdf5Photos(packed)
+        return Hdf5Photos(Hdf5File(packed))
     for folder in (nested, plain):
         if folder.is_dir():
             return FolderPhotos(folder)

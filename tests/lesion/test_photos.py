@@ -2,6 +2,7 @@
 
 import pickle
 from io import BytesIO
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from biomass_pl.data.hdf5_file import Hdf5File
 from biomass_pl.errors import DataError
 from biomass_pl.lesion.photos import (
     FolderPhotos,
@@ -22,6 +24,10 @@ from biomass_pl.lesion.photos import (
 
 NAMES = ["ISIC_1", "ISIC_2", "ISIC_3"]
 SIZES = {"ISIC_1": (16, 16), "ISIC_2": (40, 40), "ISIC_3": (33, 47)}
+
+
+def hdf5_photos(path: Path) -> Hdf5Photos:
+    return Hdf5Photos(Hdf5File(path))
 
 
 def jpeg(height, width, seed=0):
@@ -66,7 +72,7 @@ def stored(request, tmp_path):
 
     def store(contents):
         if request.param == "hdf5":
-            return Hdf5Photos(pack(tmp_path / "train-image.hdf5", contents))
+            return hdf5_photos(pack(tmp_path / "train-image.hdf5", contents))
         return FolderPhotos(unpack(tmp_path / "train-image", contents))
 
     return store
@@ -75,7 +81,7 @@ def stored(request, tmp_path):
 @pytest.mark.parametrize("kind", [np.void, np.bytes_])
 @pytest.mark.parametrize("at_least", [(0, 0), (20, 20)])
 def test_every_way_to_store_a_photo_gives_the_same_picture(tmp_path, kind, at_least):
-    packed = Hdf5Photos(pack(tmp_path / "packed.hdf5", JPEGS, kind))
+    packed = hdf5_photos(pack(tmp_path / "packed.hdf5", JPEGS, kind))
     folder = unpack(tmp_path / "folder", JPEGS)
     for name in NAMES:
         pictures = [
@@ -110,10 +116,10 @@ class Pictures(Dataset):
 def test_every_worker_opens_the_file_on_its_own(tmp_path):
     """A file put in place of the opened one is seen by who opens it anew, and only by them."""
     path = pack(tmp_path / "train-image.hdf5", JPEGS)
-    store = Hdf5Photos(path)
+    store = hdf5_photos(path)
     old = store.read("ISIC_1")
     pack(tmp_path / "new.hdf5", {"ISIC_1": jpeg(16, 16, seed=9)}).replace(path)
-    new = Hdf5Photos(path).read("ISIC_1")
+    new = hdf5_photos(path).read("ISIC_1")
     assert not np.array_equal(old, new)
     for picture in DataLoader(Pictures(store), batch_size=None, num_workers=2):
         assert np.array_equal(picture, new)
@@ -151,7 +157,7 @@ def test_bytes_that_are_no_whole_picture_are_an_error_with_name_and_reason(store
 def test_a_group_is_no_photo(tmp_path):
     with h5py.File(tmp_path / "train-image.hdf5", "w") as file:
         file.create_group("ISIC_1")
-    message = refused(Hdf5Photos(tmp_path / "train-image.hdf5"), "ISIC_1")
+    message = refused(hdf5_photos(tmp_path / "train-image.hdf5"), "ISIC_1")
     assert "train-image.hdf5 has no photo ISIC_1 that can be read" in message
 
 
@@ -160,7 +166,7 @@ def test_a_file_that_is_no_whole_hdf5_file_is_an_error_with_its_path(tmp_path, k
     path = pack(tmp_path / "train-image.hdf5", JPEGS)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DataError, match=r"train-image.hdf5 is no HDF5 file that can be read"):
-        check_store(Hdf5Photos(path), NAMES)
+        check_store(hdf5_photos(path), NAMES)
 
 
 def test_photos_are_found_packed_before_a_folder_in_a_folder_before_the_folder_itself(tmp_path):
@@ -171,7 +177,7 @@ def test_photos_are_found_packed_before_a_folder_in_a_folder_before_the_folder_i
         assert open_photos(tmp_path, split) == FolderPhotos(nested)
         packed = pack(tmp_path / f"{split}-image.hdf5", JPEGS)
         store = open_photos(tmp_path, split)
-        assert isinstance(store, Hdf5Photos) and store.path == packed
+        assert isinstance(store, Hdf5Photos) and store.file.path == packed
 
 
 def test_a_folder_without_photos_is_named_with_what_there_should_be(tmp_path):
@@ -204,7 +210,7 @@ def test_all_broken_photos_are_listed_at_once_in_their_order(stored):
 
 def test_many_photos_are_checked_and_long_lists_cut(tmp_path):
     contents = {f"ISIC_{n}": b"no picture" if n % 10 == 0 else JPEGS["ISIC_1"] for n in range(300)}
-    message = problems(Hdf5Photos(pack(tmp_path / "train-image.hdf5", contents)), list(contents))
+    message = problems(hdf5_photos(pack(tmp_path / "train-image.hdf5", contents)), list(contents))
     assert "30 photo(s) cannot be used" in message and message.splitlines()[-1] == "  ... and 20 more"
 
 

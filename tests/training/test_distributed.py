@@ -31,7 +31,7 @@ def free_port() -> int:
     "url",
     [
         *("tcp://127.0.0.1", "tcp://:29500", "tcp://host:0", "tcp://host:65536", "tcp://host:port", "tcp://a/b:1"),
-        *("file:///tmp/x", "host:29500", "env:", ""),
+        *("file:///meeting_place", "host:29500", "env:", ""),
     ],
 )
 def test_an_address_of_another_form_is_refused(url):
