@@ -14,21 +14,20 @@ import yaml
 from lightning.pytorch import Callback
 
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.data.splits import Split, fold_numbers, read_folds, require_one_fold_per_content
+from biomass_pl.data.splits import Split, fold_numbers, require_one_fold_per_content
 from biomass_pl.errors import ConfigError, FoldError, RunError
 from biomass_pl.evaluation.pictures import draw_learning_curves
-from biomass_pl.files import write_text
 from biomass_pl.harness.fold import train_fold
 from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.out_of_fold import read_pooled, report_scores, write_fold
 from biomass_pl.harness.parser import RunCLI
-from biomass_pl.harness.predictor import fingerprint, predict_labelled, require_data
+from biomass_pl.harness.predictor import fingerprint, predict_labelled
 from biomass_pl.harness.processes import assigned_fold, made_once
-from biomass_pl.harness.recipes import logs_folder, named_systems, recipe_name, texts
-from biomass_pl.harness.stored_config import require_safe_config
+from biomass_pl.harness.recipes import recipe_name, texts
+from biomass_pl.harness.resume import unfinished_run
 from biomass_pl.harness.trainer_settings import check_trainer
 from biomass_pl.new_runs import RunStart, check_run_name, create_run, join_run, settings_digest
-from biomass_pl.runs import FOLDS_CSV, LOGS, Run, find_run
+from biomass_pl.runs import FOLDS_CSV, LOGS, Run
 from biomass_pl.terminal import logging_to, say
 from biomass_pl.training.callbacks.feature_bank import check_bank
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
@@ -268,48 +267,8 @@ def _check_together(cli: RunCLI, folds: _Folds) -> None:
 
 def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
     _refuse_on_resume(options, arguments)
-    run = find_run(logs_folder(arguments), options.run, unfinished=True)
-    shared = run.config_of_any_fold()
-    for fold in run.asked_folds():
-        if fold not in run.begun_folds():  # a job of a shared run that never started: all have the same settings
-            write_text(shared.read_text(encoding="utf-8"), run.config(fold))
-        for system in named_systems(["--config", str(run.config(fold))]):
-            system.imported()
-        require_safe_config(run.config(fold), run=run.path, trusted=options.trust)
-    cli = RunCLI(["--config", str(shared), *arguments])
-    # All processes have found the run before the first of them takes a lock, which would hide it from the others.
-    run = made_once(cli.trainer, lambda: run)
-    require_data(run, cli.datamodule)
-    folds = read_folds(run.folds_csv, cli.datamodule.names())
-    compared = ["labels", "folds"]
-    if any(argument.startswith("--data.root") for argument in arguments):
-        cli.datamodule.check()  # names what is broken, before other photos are only told to be others
-        compared.append("contents")
-    now, then = fingerprint(cli.datamodule, folds), run.record()["data"]
-    if any(now.get(name) != then[name] for name in compared if name in then):
-        raise RunError(
-            f"The label table, the folds or the photos changed since {run.path} began. "
-            "Restore them, or start a new run."
-        )
-    _require_bank_among_logs(run, cli, options.trust)
+    run, cli = unfinished_run(options.run, arguments, trusted=options.trust)
     return _session(run, run.asked_folds(), cli, overrides=tuple(arguments), trusted=frozenset(options.trust))
-
-
-def _require_bank_among_logs(run: Run, cli: RunCLI, trusted: Sequence[str]) -> None:
-    """Refuses a stored configuration that would have features written to any place.
-
-    Raises:
-        RunError: Its feature bank lies outside the logs.
-    """
-    if cli.datamodule.bank is None:
-        return
-    folder = cli.datamodule.bank.bank.folder
-    known = (Path(LOGS).resolve(), run.path.resolve().parents[1])
-    if str(folder) not in trusted and not any(folder.resolve().is_relative_to(logs) for logs in known):
-        raise RunError(
-            f"The configuration of {run.path} keeps features in {folder}, outside the logs. If the run is your own: "
-            f"--trust {folder}"
-        )
 
 
 def _refuse_on_resume(options: FitOptions, arguments: Sequence[str]) -> None:

@@ -184,6 +184,20 @@ def test_changed_labels_are_refused(unfinished, data, workdir, capsys):
     assert "changed since" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fold", [0, 2])
+def test_a_stored_configuration_of_any_fold_keeps_features_among_the_logs_or_asks(fold, unfinished, tmp_path, capsys):
+    """Wherever it says: it may come from somebody else."""
+    content = yaml.safe_load(unfinished.config(fold).read_text())
+    elsewhere = tmp_path / "elsewhere"
+    content["data"]["init_args"] |= {"bank_views": 2, "bank_dir": str(elsewhere)}
+    unfinished.config(fold).write_text(yaml.safe_dump(content))
+    assert main(["fit", "--resume"]) == 2
+    assert (
+        f"keeps features in {elsewhere}, outside the logs. If the run is your own: --trust" in capsys.readouterr().err
+    )
+    assert not elsewhere.exists() and not unfinished.is_complete()
+
+
 @pytest.mark.parametrize(
     "setting",
     [
