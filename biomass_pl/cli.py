@@ -33,6 +33,7 @@ commands:
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
   stack     gradient boosting on a run's predictions and on tables, over the same folds
+  export    write the network of a fold into a file that torch alone runs
   bank      show or prune the features that frozen backbones have computed
   sample    render labelled data to try things on
 
@@ -95,9 +96,12 @@ def _dispatch(arguments: list[str]) -> None:
         _predict(rest)
     elif command == "stack":
         _stack(rest)
+    elif command == "export":
+        _export(rest)
     else:
         raise ConfigError(
-            f"There is no command '{command}'. Choose fit, predict, stack, bench, bank or sample; see biomass --help."
+            f"There is no command '{command}'. Choose fit, predict, stack, export, bench, bank or sample; "
+            "see biomass --help."
         )
 
 
@@ -198,6 +202,30 @@ def _stack(arguments: list[str]) -> None:
 
     with quiet_libraries():
         run_stack(StackOptions(**vars(options)), rest)
+
+
+def _export(arguments: list[str]) -> None:
+    parser = _Parser(
+        prog="biomass export",
+        description="Write the part of a network that is of use alone, by a fold's best weights.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", type=Path, help="run folder (default: the newest)")
+    parser.add_argument("--fold", type=int, metavar="K", help="the fold (default: the first finished one)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write, and FILE.json about it")
+    parser.add_argument(
+        "--format",
+        choices=("trace", "export"),
+        default="trace",
+        help="what reads it: torch.jit.load a trace, torch.export.load the other (default: %(default)s)",
+    )
+    _add_trust(parser)
+    options, rest = parser.parse_known_args(arguments)
+    from biomass_pl.harness.export import ExportOptions, export
+    from biomass_pl.harness.quiet import quiet_libraries
+
+    with quiet_libraries():
+        export(ExportOptions(**vars(options)), rest)
 
 
 def _bench(arguments: list[str]) -> None:

@@ -57,6 +57,7 @@ TESTED_BY = {
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
     "evaluation/report.py": "lesion/test_report.py",
+    "harness/export.py": "slide/test_image_export.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
     "harness/interrupts.py": "harness/test_resume.py",

@@ -18,7 +18,7 @@ from tests.leaf.test_published_keys import NO
 from tests.leaf.test_published_keys import ROWS as LEAF_ROWS
 from tests.leaf.test_published_keys import Row as LeafRow
 from tests.pasture.test_published_arguments import ROWS, Row
-from tests.slide.published_rows import MISSING, NOTHING
+from tests.slide.published_rows import NOTHING
 from tests.slide.published_rows import ROWS as SLIDE_ROWS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -114,7 +114,15 @@ def test_a_command_with_another_model_has_a_network_that_there_is(command):
 
 
 def test_there_are_commands_of_every_kind():
-    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "stack", "sample", "bench", "bank"}
+    assert {command.split()[1] for command in COMMANDS} == {
+        "fit",
+        "predict",
+        "stack",
+        "export",
+        "sample",
+        "bench",
+        "bank",
+    }
 
 
 def links(readme: Path) -> list[str]:
@@ -243,9 +251,6 @@ def test_the_slide_arguments_are_listed_in_their_order_with_key_and_default():
         for published, key, default in argument_rows("slide", columns=3)
     ]
     assert listed == [(row.published, row.key, row.default) for row in SLIDE_ROWS]
-    readme = (REPOSITORY / "biomass_pl" / "slide" / "README.md").read_text()
-    (apart,) = re.findall(r"^Not there: .*?\n\n", readme, flags=re.MULTILINE | re.DOTALL)
-    assert {f"`--{name}`" for name in MISSING} <= set(re.findall(r"`--[^`]+`", apart))
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -14,9 +14,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from biomass_pl.data.splits import Split, read_folds
 from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.memory import peak_gpu_memory, peak_memory, reset_peak_memory
-from biomass_pl.harness.parser import RunCLI
+from biomass_pl.harness.parser import RunCLI, as_list
 from biomass_pl.harness.predictor import require_data
 from biomass_pl.harness.processes import helpers_for
+from biomass_pl.harness.wandb_runs import finished_wandb_run, name_wandb_run
 from biomass_pl.runs import Run
 from biomass_pl.training.callbacks.checkpoint import (
     BestCheckpoint,
@@ -28,6 +29,7 @@ from biomass_pl.training.callbacks.checkpoint import (
 from biomass_pl.training.callbacks.epochs import EpochTable
 from biomass_pl.training.callbacks.feature_bank import FeatureBankFill
 from biomass_pl.training.callbacks.reseed import ReseedEveryEpoch
+from biomass_pl.training.callbacks.step_log import StepLog
 from biomass_pl.training.callbacks.stopping import KnownMonitors, StayStopped
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,11 @@ class FitCLI(RunCLI):
         self.fold = fold
         super().__init__(["--config", str(run.config(fold)), *overrides])
 
+    def instantiate_classes(self) -> None:
+        """Gives the fold a run of its own in Weights & Biases, where it is logged there."""
+        name_wandb_run(self.config["trainer"].get("logger"), self.run, self.fold)
+        super().instantiate_classes()
+
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         """A trainer that logs and saves into the fold's folder."""
         configured = self.config_init["trainer"]
@@ -57,6 +64,7 @@ class FitCLI(RunCLI):
                 KnownMonitors(),
                 *self.configured_callbacks(),
                 *self.progress_bar(title),
+                StepLog(),
                 FeatureBankFill(),
                 ReseedEveryEpoch(seed=self.datamodule.seed),
                 StayStopped(),
@@ -66,7 +74,7 @@ class FitCLI(RunCLI):
             ],
             "default_root_dir": str(self.run.fold_dir(self.fold)),
             "use_distributed_sampler": False,  # the data module's own shares items out without predicting any twice
-            "plugins": [*(configured.get("plugins") or []), WholeFileCheckpointIO()],
+            "plugins": [*as_list(configured.get("plugins")), WholeFileCheckpointIO()],
             **settings,
         }
         if configured.get("logger") in (None, True):
@@ -90,7 +98,7 @@ def train_fold(run: Run, fold: int, overrides: Sequence[str] = ()) -> None:
             if first_epoch:
                 logger.info("Fold %d goes on with epoch %d of %s", fold, first_epoch + 1, cli.trainer.max_epochs)
         reset_peak_memory()
-        with passing_on_interrupts():
+        with passing_on_interrupts(), finished_wandb_run(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
         if cli.trainer.is_global_zero:
             run.finish_fold(fold, _fold_record(run, fold, cli.model.objective.name))

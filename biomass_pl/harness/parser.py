@@ -23,7 +23,13 @@ from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.parse_errors import constructor_error, plain
 from biomass_pl.harness.recipes import named_systems
-from biomass_pl.harness.trainer_settings import RunTrainer, check_strategy, trainer_precision
+from biomass_pl.harness.trainer_settings import (
+    RunTrainer,
+    check_device_stats,
+    check_plugins,
+    check_strategy,
+    trainer_precision,
+)
 from biomass_pl.training.callbacks.progress import FoldProgressBar
 from biomass_pl.training.task import Task
 
@@ -95,20 +101,21 @@ class RunCLI(LightningCLI):
             torch.set_float32_matmul_precision("high")
         configured = self.config_init["trainer"]
         check_strategy(configured.get("strategy"))
+        check_plugins(as_list(configured.get("plugins")), configured.get("precision"))
         defaults = {
             "enable_progress_bar": self.shows_progress(),
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,  # the data were checked as a whole
-            "log_every_n_steps": 1,
         }
         unset = {name: value for name, value in defaults.items() if configured.get(name) is None}
         precision = trainer_precision(configured.get("precision"), self.model)
-        return super().instantiate_trainer(**(unset | settings | {"precision": precision}))
+        trainer = super().instantiate_trainer(**(unset | settings | {"precision": precision}))
+        check_device_stats(trainer)
+        return trainer
 
     def configured_callbacks(self) -> list[Any]:
         """The callbacks of the configuration."""
-        callbacks = self.config_init["trainer"].get("callbacks") or []
-        return list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        return as_list(self.config_init["trainer"].get("callbacks"))
 
     def shows_progress(self) -> bool:
         """Whether there is a progress bar: as the configuration says, else in a terminal."""
@@ -123,3 +130,10 @@ class RunCLI(LightningCLI):
     def config_text(self) -> str:
         """What was used, as YAML that loads again."""
         return str(self.parser.dump(self.config, skip_none=False))
+
+
+def as_list(configured: Any) -> list[Any]:
+    """What a key holds of which a configuration may give none, one or a list."""
+    if configured is None:
+        return []
+    return list(configured) if isinstance(configured, list) else [configured]

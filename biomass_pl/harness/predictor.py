@@ -82,6 +82,7 @@ class PredictCLI(RunCLI):
             "--trainer.devices=1",
             "--trainer.strategy=auto",
             "--trainer.num_nodes=1",
+            "--trainer.logger=false",
             "--trainer.profiler=null",
             f"--trainer.default_root_dir={run.path}",
         ]
@@ -109,8 +110,8 @@ class PredictCLI(RunCLI):
             **settings,
         )
 
-    def predict(self, weights: Weights = "best") -> Predictions:
-        """Predicts what the data module selected, by a checkpoint of the fold."""
+    def load(self, weights: Weights = "best") -> None:
+        """Builds the network with the weights of a checkpoint of the fold."""
         path = self.run.best_checkpoint(self.fold) if weights == "best" else self.run.last_checkpoint(self.fold)
         checkpoint = read_checkpoint(path)
         self.model.on_load_checkpoint(checkpoint)
@@ -119,6 +120,10 @@ class PredictCLI(RunCLI):
             self.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise RunError(f"{path} does not fit {self.run.config(self.fold)}: one of them was changed.") from error
+
+    def predict(self, weights: Weights = "best") -> Predictions:
+        """Predicts what the data module selected, by a checkpoint of the fold."""
+        self.load(weights)
         data: Any = self.datamodule
         if data.bank is not None and isinstance(self.model, ImageTask):
             data.use_features(stored_predictions(self.model, data, data.bank, str(self.trainer.precision)))

@@ -18,6 +18,7 @@ _IRRELEVANT = (
     ".*WeightAveraging callback with a model that overrides the configure_model.*",  # which needs no strategy here
     ".*module\\(s\\) in eval mode at the start of training.*",  # what a task has locked
     ".*The dirpath has changed from.*",  # a run folder that was moved
+    ".*is smaller than the logging interval.*",  # epochs are logged whatever their length
     ".*Checkpoint directory .* exists and is not empty.*",  # a fold that goes on
 )
 

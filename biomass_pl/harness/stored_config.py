@@ -17,6 +17,7 @@ import yaml
 from jsonargparse import get_loader
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
@@ -24,8 +25,10 @@ from biomass_pl.errors import RunError
 from biomass_pl.harness.parameter_types import Parameter, parameters_of
 
 _PACKAGE = "biomass_pl."
-_LIGHTNING = tuple(f"lightning.pytorch.{part}." for part in ("callbacks", "loggers", "profilers", "strategies"))
-_OF_LIGHTNING = (Callback, Logger, Profiler, Strategy)
+_LIGHTNING = tuple(
+    f"lightning.pytorch.{part}." for part in ("callbacks", "loggers", "plugins", "profilers", "strategies")
+)
+_OF_LIGHTNING = (Callback, Logger, Precision, Profiler, Strategy)
 
 _SECTIONS = ("seed_everything", "trainer", "model", "data")
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
@@ -36,6 +39,9 @@ _NAMES_OF_PATHS = ("dir", "directory", "path", "uri", "url", "remote")
 _ADDRESS = re.compile(r"\w[\w+.-]*:.*/|.*::")
 """`https://...`, `sqlite:///...`, `memory::...`."""
 
+
+_TEXTS = {"notes": Parameter(text=True)}
+"""Keywords that a logger hands on as the texts that they are, such as those of Weights & Biases."""
 
 _UNKNOWN = Parameter(names_code=True)
 """A parameter that no constructor declares: what it is handed on to may import what it names."""
@@ -177,7 +183,8 @@ class _Check:
             arguments = value.get(part, {})
             if not isinstance(arguments, dict):
                 self.refuse(f"{key}.{part}", f"is {arguments!r} and no mapping of settings")
-            self._arguments(f"{key}.{part}", arguments, parameters_of(chosen), writes=writes)
+            texts = _TEXTS if isinstance(chosen, type) and issubclass(chosen, Logger) else {}
+            self._arguments(f"{key}.{part}", arguments, texts | parameters_of(chosen), writes=writes)
 
     def _class(self, key: str, name: str, parameter: Parameter) -> type:
         """The class of this name, which is this package's or one of Lightning's."""
@@ -185,8 +192,8 @@ class _Check:
         if not found or not all(_permitted(known) and issubclass(known, parameter.classes) for known in found):
             self.refuse(
                 f"{key}.class_path",
-                f"names {name!r}, which is neither of biomass_pl nor a callback, logger, strategy or profiler of "
-                "Lightning that fits here",
+                f"names {name!r}, which is neither of biomass_pl nor a callback, logger, number format, strategy or "
+                "profiler of Lightning that fits here",
                 trust=name,
             )
         return found[0]

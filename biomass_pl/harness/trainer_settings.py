@@ -1,8 +1,14 @@
 """Settings of Lightning's trainer: names that others published, and what a cross-validation cannot serve."""
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import DeviceStatsMonitor
+from lightning.pytorch.plugins import BitsandbytesPrecision, Precision
 
 from biomass_pl.errors import ConfigError
 from biomass_pl.training.precision_names import lightning_precision
@@ -51,6 +57,44 @@ def check_strategy(strategy: Any) -> None:
         raise ConfigError(
             "trainer.strategy horovod left Lightning with its version 2; use ddp, with trainer.devices or torchrun to "
             "start the processes."
+        )
+
+
+def check_plugins(plugins: Sequence[Any], precision: str | int | None) -> None:
+    """Refuses two number formats at once, and one that the machine lacks.
+
+    Args:
+        plugins: Those of the configuration.
+        precision: `trainer.precision`.
+
+    Raises:
+        ConfigError: A plugin brings a format, and a format is named; or it needs a GPU.
+    """
+    if any(isinstance(plugin, BitsandbytesPrecision) for plugin in plugins) and not torch.cuda.is_available():
+        raise ConfigError("BitsandbytesPrecision of trainer.plugins needs a CUDA GPU, and there is none. Leave it out.")
+    own = [type(plugin).__name__ for plugin in plugins if isinstance(plugin, Precision)]
+    if own and precision is not None:
+        raise ConfigError(
+            f"{own[0]} of trainer.plugins has a number format of its own, beside trainer.precision {precision}. "
+            "Leave one of them out."
+        )
+
+
+def check_device_stats(trainer: Trainer) -> None:
+    """Refuses statistics of the device that nothing measures or nobody is told.
+
+    Raises:
+        ConfigError: psutil is not installed, or there is no logger.
+    """
+    monitors = [callback for callback in trainer.callbacks if isinstance(callback, DeviceStatsMonitor)]  # type: ignore[attr-defined]
+    if monitors and not trainer.loggers:
+        raise ConfigError("DeviceStatsMonitor tells the loggers, of which trainer.logger: false leaves none.")
+    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    of_cpu = any(on_cpu if monitor._cpu_stats is None else monitor._cpu_stats for monitor in monitors)
+    if of_cpu and find_spec("psutil") is None:
+        raise ConfigError(
+            "DeviceStatsMonitor measures processors with psutil, which is not there: pip install psutil. "
+            "With cpu_stats: false it measures GPUs alone."
         )
 
 

@@ -19,6 +19,7 @@ from biomass_pl.slide.captions import caption_texts, caption_tokens
 from biomass_pl.slide.coca import SlideCaptioner
 from biomass_pl.slide.evaluation import CAPTION_TOKENS, ROW, SpecimenEvaluation
 from biomass_pl.slide.evaluation_settings import CaptionsConfig, EvaluationConfig, FewShotConfig, ZeroShotConfig
+from biomass_pl.slide.image_export import exportable_tower
 from biomass_pl.slide.locks import TowerLocks
 from biomass_pl.slide.pairs import IMAGE, MEMORY, NLL, TEXT, TOKENS, as_array, encode_pairs, token_batch
 from biomass_pl.slide.pictures import tower_map
@@ -31,6 +32,7 @@ from biomass_pl.slide.token_choice import GenerationConfig
 from biomass_pl.slide.tokenizer import ReportTokenizer, train_tokenizer
 from biomass_pl.training.adamw import AdamWConfig, adamw_groups
 from biomass_pl.training.chunks import in_chunks
+from biomass_pl.training.export import Exportable
 from biomass_pl.training.image_text_loss import ImageTextLoss
 from biomass_pl.training.locking import LockedModules
 from biomass_pl.training.optim import ParameterGroup, TrainingLength
@@ -374,6 +376,14 @@ class SlideCaptioning(Task):
             labels = predictions[class_column(questions[0])].tolist() if questions else [""] * len(predictions)
             figure = tower_map(arrays[IMAGE_ARRAY], arrays[TEXT_ARRAY], labels)
             save_figure(figure, folder / "embeddings.png")
+
+    def exportable(self) -> Exportable:
+        """The image tower.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        return exportable_tower(self.network, input_dim=self.input_dim)
 
     def _caption_tokens(self, batch: dict[str, Any], found: Mapping[str, Tensor]) -> Tensor:
         image = ImageEncoding(found[IMAGE], found[MEMORY]) if IMAGE in found else None

@@ -14,12 +14,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from biomass_pl.data.base import Truth
-from biomass_pl.errors import TrainingError
+from biomass_pl.errors import ConfigError, TrainingError
 from biomass_pl.evaluation.report import Report
 from biomass_pl.training.epoch_scores import EpochOutputs
+from biomass_pl.training.export import Exportable
 from biomass_pl.training.optim import ParameterGroup, TrainingLength, make_optimizer
 from biomass_pl.training.precision_names import LightningPrecision
 
@@ -91,6 +93,7 @@ class Task(LightningModule, abc.ABC):
     def __init__(self) -> None:
         super().__init__()
         self._means: dict[tuple[str, str], MeanMetric] = {}
+        self._newest: dict[str, Tensor] = {}
 
     @abc.abstractmethod
     def build(self) -> nn.Module:
@@ -164,30 +167,35 @@ class Task(LightningModule, abc.ABC):
             self.start_from(data)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Logs in the last step of an epoch: losses and measures as `train/...`, the rate of each group as `rate/...`.
-
-        `train/lr` is the rate of the last group, which learns from the first epoch on.
-        """
+        """Logs once an epoch: losses and measures as `train/...`, and the rates of its last step."""
         output = self.step(batch)
         for name, loss in output.losses.items():
             # Once per item: without its search for NaN, which would wait for the device, the metric knows no weights.
             self._add("loss", name, loss.detach().expand(len(batch["id"])))
         for name, measure in output.measures.items():
             self._add("measure", name, measure.detach().flatten())
+        loss = _sum(output.losses)
+        newest = _named("train", loss, output.losses) | {
+            f"train/{name}": measure for name, measure in output.measures.items()
+        }
+        self._newest = {name: value.detach() for name, value in newest.items()}
         # Lightning's logging takes longer than a head on ready features learns; hence not in every step.
         if self.trainer.is_last_batch:
-            for group in self.trainer.optimizers[0].param_groups:
-                self.log(f"rate/{group['name']}", group["lr"], on_step=True, on_epoch=False)
-            self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], on_step=True, on_epoch=False)
-            self._log_losses("train", self._epoch_means("loss"), 1)
-            measures = {f"train/{name}": mean for name, mean in self._epoch_means("measure").items()}
-            self.log_dict({name: mean for name, mean in measures.items() if not mean.isnan()})
-        return _sum(output.losses)
+            losses = self._epoch_means("loss")
+            self._log_epoch(_named("train", _sum(losses), losses), 1)
+            self._log_epoch(rates_of(self.trainer.optimizers[0]), 1)
+            means = self._epoch_means("measure").items()
+            self._log_epoch({f"train/{name}": mean for name, mean in means if not mean.isnan()}, 1)
+        return loss
+
+    def newest_values(self) -> dict[str, Tensor]:
+        """Losses, and means of measures, of the newest training batch, under the names that they have for an epoch."""
+        return {name: value.float().mean() for name, value in self._newest.items()}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the loss and its parts as `val/...`, and keeps what the scores need."""
         output = self.step(batch)
-        self._log_losses("val", output.losses, len(batch["id"]))
+        self._log_epoch(_named("val", _sum(output.losses), output.losses), len(batch["id"]))
         self.kept.update(self.keep(output, batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -223,6 +231,14 @@ class Task(LightningModule, abc.ABC):
             arrays: The arrays of `predict_step`, of the same rows.
             folder: Where the pictures go.
         """
+
+    def exportable(self) -> Exportable:
+        """The part of the network that is of use alone, once the weights are loaded.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no part that can be exported; predict with it: biomass predict.")
 
     def divergence_advice(self) -> str:
         """What to change where the loss is no number."""
@@ -260,11 +276,19 @@ class Task(LightningModule, abc.ABC):
             mean.reset()
         return computed
 
-    def _log_losses(self, stage: str, losses: dict[str, Tensor], weight: int) -> None:
-        parts = {f"{stage}/loss_{name}": part for name, part in losses.items()}
-        self.log_dict(
-            {f"{stage}/loss": _sum(losses), **parts}, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True
-        )
+    def _log_epoch(self, values: Mapping[str, Tensor | float], weight: int) -> None:
+        self.log_dict(dict(values), on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
+
+
+def rates_of(optimizer: Optimizer) -> dict[str, float]:
+    """The rate of each group as `rate/<group>`, and as `train/lr` that of the last, which learns from the start on."""
+    rates = {f"rate/{group['name']}": group["lr"] for group in optimizer.param_groups}
+    return {**rates, "train/lr": optimizer.param_groups[-1]["lr"]}
+
+
+def _named(stage: str, loss: Tensor, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A loss and its parts, as they are logged."""
+    return {f"{stage}/loss": loss, **{f"{stage}/loss_{name}": part for name, part in parts.items()}}
 
 
 def _sum(losses: dict[str, Tensor]) -> Tensor:

@@ -161,6 +161,11 @@ ATTACKS = {
             console_kwargs="{a: {class_path: biomass_pl.harness.parser.RunCLI, init_args: {arguments: [--config, x]}}}",
         ),
     ),
+    "notes that are an object": (
+        "trainer.logger.dict_kwargs.notes.class_path",
+        "trainer: {logger: {class_path: TensorBoardLogger, dict_kwargs: {notes: {class_path: evilmod.Evil}}}}",
+    ),
+    "notes of a callback": ("trainer.callbacks.0.init_args.notes", callback("EarlyStopping", notes="evilmod.Evil")),
     "keyword of a logger": (
         "trainer.logger.init_args.comment.class_path",
         "trainer: {logger: {class_path: TensorBoardLogger, init_args: {comment: {class_path: evilmod.Evil}}}}",
@@ -315,6 +320,8 @@ PLAIN = {
     "network with dots": "model: {init_args: {backbone: vit_base_patch14_reg4_dinov2.lvd142m}}",
     "weights anywhere": "model: {init_args: {backbone_weights: ../weights.safetensors}}",
     "photos anywhere": "data: {init_args: {root: /photos, fold_csv: ~/folds.csv}}",
+    "number format": "trainer: {plugins: {class_path: lightning.pytorch.plugins.precision.DoublePrecision}}",
+    "notes": "trainer: {logger: {class_path: CSVLogger, dict_kwargs: {notes: 'Half of it. See evilmod.Evil'}}}",
     "seed": "seed_everything: '{1'",
     "no seed": "seed_everything: null",
 }

@@ -7,11 +7,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.callbacks import DeviceStatsMonitor
+from lightning.pytorch.plugins import BitsandbytesPrecision
 
 from biomass_pl.cli import main
 from biomass_pl.errors import ConfigError
+from biomass_pl.harness import trainer_settings
 from biomass_pl.harness.parser import RunCLI
-from biomass_pl.harness.trainer_settings import check_trainer
+from biomass_pl.harness.trainer_settings import check_device_stats, check_plugins, check_trainer
 from biomass_pl.runs import find_run
 from tests.harness.another_system import BagTask, write_bags
 
@@ -43,6 +47,46 @@ def test_what_a_cross_validation_cannot_serve_is_refused_before_training(setting
     error = capsys.readouterr().err
     assert message in error and error.count("biomass: error:") == 1 and "Traceback" not in error
     assert not Path("lightning_logs").exists()
+
+
+def test_a_plugin_and_a_precision_at_once_are_refused(recipe, workdir, capsys):
+    plugin = '{"class_path": "DoublePrecision"}'
+    settings = ["--trainer.plugins", plugin, "--trainer.precision", "32-true"]
+    assert main(["fit", "--config", str(recipe), *settings]) == 2
+    told = "DoublePrecision of trainer.plugins has a number format of its own, beside trainer.precision 32-true. Leave"
+    assert told in capsys.readouterr().err and not Path("lightning_logs").exists()
+
+
+def test_one_plugin_need_not_be_a_list(recipe, workdir):
+    plugin = '{"class_path": "lightning.pytorch.plugins.precision.Precision"}'
+    settings = ["--trainer.plugins", plugin, "--trainer.max_epochs", "3", "--folds", "0"]
+    assert main(["fit", "--config", str(recipe), *settings]) == 0
+    assert main(["predict"]) == 0  # a number format of Lightning needs no trust
+
+
+def test_quantised_weights_need_a_gpu(monkeypatch):
+    plugin = object.__new__(BitsandbytesPrecision)  # its package may be missing
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="BitsandbytesPrecision of trainer.plugins needs a CUDA GPU"):
+        check_plugins([plugin], None)
+
+
+def monitored(**settings) -> SimpleNamespace:
+    """As far as the check looks at a trainer."""
+    trainer = {"callbacks": [DeviceStatsMonitor()], "loggers": ["one"], "accelerator": CPUAccelerator()}
+    return SimpleNamespace(**(trainer | settings))
+
+
+def test_statistics_of_the_device_need_a_logger_and_on_a_cpu_psutil(monkeypatch):
+    check_device_stats(monitored())
+    with pytest.raises(ConfigError, match="tells the loggers, of which trainer.logger: false leaves none"):
+        check_device_stats(monitored(loggers=[]))
+    monkeypatch.setattr(trainer_settings, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="with psutil, which is not there: pip install psutil"):
+        check_device_stats(monitored())
+    check_device_stats(monitored(callbacks=[DeviceStatsMonitor(cpu_stats=False)]))
+    check_device_stats(monitored(accelerator=CUDAAccelerator()))
+    check_device_stats(monitored(callbacks=[], loggers=[]))
 
 
 @pytest.mark.parametrize("batches", ["true", "2"])

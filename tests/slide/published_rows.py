@@ -8,7 +8,9 @@ from functools import cache, reduce
 from typing import Any
 
 import yaml
+from lightning.pytorch.callbacks import DeviceStatsMonitor
 
+from biomass_pl.harness.export import ExportOptions
 from biomass_pl.harness.fit import FitOptions
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.predict import PredictOptions
@@ -45,10 +47,13 @@ from tests.slide.published_effects import (
     written,
 )
 
-CLASSES = {kind.__name__: kind for kind in (LaunchedDDP, LocalLog, PeriodicCheckpoint, RemoteSync, SourceCopy)}
+CLASSES = {
+    kind.__name__: kind
+    for kind in (DeviceStatsMonitor, LaunchedDDP, LocalLog, PeriodicCheckpoint, RemoteSync, SourceCopy)
+}
 """Callbacks and a strategy, whose arguments are keys."""
 
-COMMANDS = {"fit": FitOptions, "predict": PredictOptions}
+COMMANDS = {"fit": FitOptions, "predict": PredictOptions, "export": ExportOptions}
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,9 @@ ROWS = [
     Row("lock-text-unlocked-layers", "model.lock_text_unlocked_layers", 0, "1", learning, LOCKED_TEXT),
     Row("lock-text-freeze-layer-norm", "model.lock_text_freeze_layer_norm", False, "true", learning, LOCKED_TEXT),
     Row("use-bnb-linear", "trainer.plugins", None, "BitsandbytesPrecision", "test_what_has_no_key_or_no_package_here_is_refused_by_name"),
+    Row("torchscript", "export --format", "trace", "script", "test_a_tower_is_traced_and_not_scripted"),
     Row("torchcompile", "model.compile", False, "true", compiled),
+    Row("trace", "export --format", "trace", "trace", "test_a_tower_is_traced_and_not_scripted"),
     Row("grad-checkpointing", "model.grad_checkpointing", False, "true", kept_for_backward),
     Row("epochs", "trainer.max_epochs", None, "5", rates, WARM),
     Row("epochs-cooldown", "model.scheduler.epochs_cooldown", None, "2", rates, COOLING),
@@ -164,7 +171,10 @@ ROWS = [
     Row("log-local", "LocalLog", NOTHING, callback("LocalLog"), left),
     Row("name", "fit --name", None, "mine", "test_a_run_is_named_goes_on_and_is_tested_by_commands"),
     Row("report-to", "trainer.logger", None, "false", loggers),
-    Row("wandb-project-name", "trainer.logger", None, "WandbLogger", "test_what_has_no_key_or_no_package_here_is_refused_by_name"),
+    Row("wandb-notes", "trainer.logger", None, "WandbLogger", "test_notes_and_project_reach_weights_and_biases"),
+    Row("wandb-project-name", "trainer.logger", None, "WandbLogger", "test_notes_and_project_reach_weights_and_biases"),
+    Row("log-every-n-steps", "trainer.log_every_n_steps", None, "5", trainer("log_every_n_steps")),
+    Row("log-memory", "DeviceStatsMonitor", NOTHING, callback("DeviceStatsMonitor"), "test_the_device_is_measured_by_a_callback"),
     Row("debug", "--debug", NOTHING, "", "test_debug_shows_where_an_error_arose"),
     Row("copy-codebase", "SourceCopy", NOTHING, callback("SourceCopy"), left),
     Row("save-frequency", "PeriodicCheckpoint.save_frequency", 20, callback("PeriodicCheckpoint", save_frequency=1), left, SAVING),
@@ -197,9 +207,6 @@ ROWS = [
     Row("seed", "seed_everything", 42, "7", batch),
 ]  # fmt: skip
 
-MISSING = ["torchscript", "trace", "wandb-notes", "log-every-n-steps", "log-memory"]
-"""Arguments that nothing here does yet."""
-
 
 @cache
 def settings() -> dict[str, Any]:
@@ -211,7 +218,7 @@ def default_of(key: str) -> Any:
     """The default of a key; `NOTHING` of what is there or not, and of what has none."""
     command, is_option, option = key.partition(" --")
     if is_option:
-        return getattr(COMMANDS[command](), option)
+        return inspect.signature(COMMANDS[command]).parameters[option].default
     owner, _, argument = key.partition(".")
     if owner in CLASSES:
         return inspect.signature(CLASSES[owner]).parameters[argument].default if argument else NOTHING

@@ -15,6 +15,7 @@ import h5py
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from biomass_pl.cli import main
 from biomass_pl.errors import ConfigError
@@ -23,7 +24,7 @@ from biomass_pl.runs import find_run
 from biomass_pl.slide.sample.render import render_specimens
 from tests.harness.interruptions import FailOnce
 from tests.slide.published_effects import SMALL, parsed, started
-from tests.slide.published_rows import MISSING, ROWS, Row, default_of
+from tests.slide.published_rows import ROWS, Row, callback, default_of
 
 PUBLISHED = [
     "train-split",
@@ -167,11 +168,9 @@ def unchanged(places) -> Callable[[Row], Any]:
     return lambda row: of(row.effect, tuple(places.get(word, word) for word in row.base))
 
 
-def test_every_published_argument_has_a_row_or_is_known_to_be_missing():
-    named = [row.published for row in ROWS]
-    assert len(PUBLISHED) == 85 and len(set(named)) == len(named)
-    assert [name for name in PUBLISHED if name not in MISSING] == named
-    assert MISSING == ["torchscript", "trace", "wandb-notes", "log-every-n-steps", "log-memory"]
+def test_every_published_argument_has_a_row():
+    assert len(PUBLISHED) == 85 and len(set(PUBLISHED)) == 85
+    assert [row.published for row in ROWS] == PUBLISHED
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.published)
@@ -197,7 +196,6 @@ def holds_nan(value: Any) -> bool:
         ("--trainer.strategy", "horovod", "horovod left Lightning"),
         ("--trainer.accelerator", "mps", "MPSAccelerator"),
         ("--trainer.plugins", '{"class_path": "BitsandbytesPrecision", "init_args": {"mode": "int8"}}', "bitsandbytes"),
-        ("--trainer.logger", '{"class_path": "WandbLogger", "init_args": {"project": "slides"}}', "wandb"),
         ("--trainer.precision", "amp_fp8", "amp_fp8"),
         ("--horovod", "true", "--horovod"),
         ("--model.torchscript", "true", "torchscript"),
@@ -207,6 +205,39 @@ def holds_nan(value: Any) -> bool:
 def test_what_has_no_key_or_no_package_here_is_refused_by_name(places, flag, value, told):
     with pytest.raises(ConfigError, match=told):
         parsed(places["ROOT"], flag, value)
+
+
+def test_a_tower_is_traced_and_not_scripted(slide_copy, capsys):
+    """torchscript, trace; what a trace gives is tested beside the tower."""
+    assert main(["export", "--out", "tower.pt", "--format", "script"]) == 2
+    assert "'script'" in capsys.readouterr().err and not Path("tower.pt").exists()
+    assert main(["export", "--out", "tower.pt"]) == 0
+    assert isinstance(torch.jit.load("tower.pt"), torch.jit.ScriptModule)
+
+
+def test_notes_and_project_reach_weights_and_biases(places):
+    """What becomes of them in a run is tested beside the runs there."""
+    settings = {"init_args": {"project": "slides", "offline": True}, "dict_kwargs": {"notes": "A first try."}}
+    cli = parsed(places["ROOT"], "--trainer.logger", json.dumps({"class_path": "WandbLogger", **settings}))
+    (found,) = cli.trainer.loggers
+    assert (found._wandb_init["project"], found._wandb_init["notes"]) == ("slides", "A first try.")
+
+
+def test_the_device_is_measured_by_a_callback(places, tmp_path):
+    """Here it is a CPU; of a GPU, Lightning logs allocated and reserved bytes, now and at most."""
+    cli = parsed(places["ROOT"], "--trainer.callbacks", callback("DeviceStatsMonitor"), "--trainer.accelerator", "cpu")
+    trainer = cli.instantiate_trainer(
+        default_root_dir=str(tmp_path),
+        logger=CSVLogger(tmp_path),
+        callbacks=cli.configured_callbacks(),
+        enable_checkpointing=False,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        log_every_n_steps=1,
+    )
+    trainer.fit(cli.model, datamodule=cli.datamodule)
+    (table,) = tmp_path.rglob("metrics.csv")
+    assert pd.read_csv(table)["DeviceStatsMonitor.on_train_batch_end/cpu_vm_percent"].max() > 0
 
 
 def test_local_similarities_need_the_gradients_of_others(places):
