@@ -67,7 +67,7 @@ def test_one_plugin_need_not_be_a_list(recipe, workdir):
 def test_quantised_weights_need_a_gpu(monkeypatch):
     plugin = object.__new__(BitsandbytesPrecision)  # its package may be missing
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="BitsandbytesPrecision of trainer.plugins needs a CUDA GPU"):
+    with pytest.raises(ConfigError, match=r"BitsandbytesPrecision of trainer\.plugins needs a CUDA GPU"):
         check_plugins([plugin], None)
 
 
@@ -79,7 +79,7 @@ def monitored(**settings) -> SimpleNamespace:
 
 def test_statistics_of_the_device_need_a_logger_and_on_a_cpu_psutil(monkeypatch):
     check_device_stats(monitored())
-    with pytest.raises(ConfigError, match="tells the loggers, of which trainer.logger: false leaves none"):
+    with pytest.raises(ConfigError, match=r"tells the loggers, of which trainer\.logger: false leaves none"):
         check_device_stats(monitored(loggers=[]))
     monkeypatch.setattr(trainer_settings, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="with psutil, which is not there: pip install psutil"):

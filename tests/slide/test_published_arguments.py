@@ -230,7 +230,6 @@ def test_the_device_is_measured_by_a_callback(places, tmp_path):
         default_root_dir=str(tmp_path),
         logger=CSVLogger(tmp_path),
         callbacks=cli.configured_callbacks(),
-        enable_checkpointing=False,
         limit_train_batches=1,
         limit_val_batches=1,
         log_every_n_steps=1,
