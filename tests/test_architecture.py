@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     {"__init__", "errors"},
-    {"files", "terminal", "systems"},
+    {"files", "terminal", "systems", "extras"},
     {"runs"},
     {"new_runs"},
     {"data", "evaluation"},
@@ -54,6 +54,7 @@ TESTED_BY = {
     "__main__.py": "harness/test_fit.py",  # as the program that is killed
     "commands.py": "data/test_bank.py",
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
+    "extras.py": "evaluation/test_boosters.py",
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
     "evaluation/report.py": "lesion/test_report.py",
