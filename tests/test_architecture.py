@@ -78,6 +78,8 @@ TESTED_BY = {
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",
+    "slide/biogpt_settings.py": "slide/test_biogpt.py",
+    "slide/checkpoint_record.py": "slide/test_task.py",
     "slide/evaluation.py": "slide/test_task.py",
     "slide/evaluation_settings.py": "slide/test_task.py",
     "slide/locks.py": "slide/test_task.py",
@@ -89,6 +91,7 @@ TESTED_BY = {
     "slide/sample/layouts.py": "slide/sample/test_render.py",
     "slide/sample/wording.py": "slide/sample/test_render.py",
     "slide/scores.py": "slide/test_report.py",
+    "slide/stored_tokenizer.py": "slide/test_biogpt_tokenizer.py",
     "slide/system.py": "test_architecture.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
 }
