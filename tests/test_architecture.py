@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     {"__init__", "errors"},
-    {"files", "terminal", "systems"},
+    {"files", "terminal", "systems", "extras"},
     {"runs"},
     {"new_runs"},
     {"data", "evaluation"},
@@ -54,6 +54,7 @@ TESTED_BY = {
     "__main__.py": "harness/test_fit.py",  # as the program that is killed
     "commands.py": "data/test_bank.py",
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
+    "extras.py": "evaluation/test_boosters.py",
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
     "evaluation/report.py": "lesion/test_report.py",
@@ -78,6 +79,8 @@ TESTED_BY = {
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",
+    "slide/biogpt_settings.py": "slide/test_biogpt.py",
+    "slide/checkpoint_record.py": "slide/test_task.py",
     "slide/evaluation.py": "slide/test_task.py",
     "slide/evaluation_settings.py": "slide/test_task.py",
     "slide/locks.py": "slide/test_task.py",
@@ -89,6 +92,7 @@ TESTED_BY = {
     "slide/sample/layouts.py": "slide/sample/test_render.py",
     "slide/sample/wording.py": "slide/sample/test_render.py",
     "slide/scores.py": "slide/test_report.py",
+    "slide/stored_tokenizer.py": "slide/test_biogpt_tokenizer.py",
     "slide/system.py": "test_architecture.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
 }

@@ -1,11 +1,10 @@
 """Gradient boosting from three libraries behind one constructor. No torch."""
 
-import importlib
 from typing import Any, Literal
 
 import numpy as np
 
-from biomass_pl.errors import ConfigError
+from biomass_pl.extras import imported
 
 Library = Literal["lightgbm", "xgboost", "catboost"]
 Kind = Literal["classification", "regression"]
@@ -106,7 +105,8 @@ def make_booster(library: Library, *, kind: Kind, seed: int, rows: int) -> Any:
     Raises:
         ConfigError: The library is not installed.
     """
-    module = _imported(library)
+    name, package = _INSTALL[library]
+    module = imported(library, title=name, package=package)
     suffix = "Classifier" if kind == "classification" else "Regressor"
     if library == "lightgbm":
         settings = dict(_LIGHTGBM[kind])
@@ -144,13 +144,3 @@ def gain_shares(booster: Any) -> np.ndarray:
     gains = np.asarray(booster.feature_importances_, dtype=np.float64)
     total = gains.sum()
     return gains / total if total > 0 else np.zeros_like(gains)
-
-
-def _imported(library: Library) -> Any:
-    try:
-        return importlib.import_module(library)
-    except ModuleNotFoundError as error:
-        if error.name != library:
-            raise
-        name, package = _INSTALL[library]
-        raise ConfigError(f"{name} is not installed. Install it: pip install {package}") from error

@@ -1,6 +1,7 @@
 """Networks by name: small ones, and those of the published sizes. All of them start from random weights.
 
-The length of the vectors of a bag comes from the data, the number of tokens from the tokenizer.
+The length of the vectors of a bag comes from the data, the number of tokens from the tokenizer. With a BioGPT, it
+tells the sizes of text tower and decoder: a name then stands for the image tower, the pooler and dropout.
 """
 
 from collections.abc import Mapping
@@ -36,8 +37,12 @@ PRESETS: Mapping[str, CaptionerConfig] = MappingProxyType(
         ),
         "clip": replace(_SMALL, decoder=None),
         "lm": replace(_SMALL, image=None),
+        "lm_baseline": CaptionerConfig(
+            embed_dim=_PUBLISHED_WIDTH, image=None, text=TextConfig(attention_dropout=0.5), decoder=DecoderConfig()
+        ),
     }
 )
 """`coca_stage_1` pools projected vectors: in a trial on 160 specimens, it learned more than a small perceiver did.
 
-`clip` and `lm` are `coca_stage_1` without decoder and without images, to compare with it."""
+`clip` and `lm` are `coca_stage_1` without decoder and without images, to compare with it. `lm_baseline` is
+the published language model, `lm_biogpt_baseline`."""

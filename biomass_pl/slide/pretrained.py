@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biomass_pl.errors import WeightsError
+from biomass_pl.slide.biogpt import BioGptPart
+from biomass_pl.slide.coca import SlideCaptioner
+from biomass_pl.slide.stored_tokenizer import stored_tokenizer
 from biomass_pl.slide.tokenizer import ReportTokenizer
 
 _NETWORK = "network."
@@ -22,13 +25,15 @@ class PretrainedNetwork:
         path: The file.
         weights: Weights of the network by name.
         tokenizer: Makes the tokens that the weights are for.
+        biogpt: What makes the network a BioGPT; None for any other.
     """
 
     path: Path
     weights: dict[str, Tensor]
     tokenizer: ReportTokenizer
+    biogpt: BioGptPart | None
 
-    def load_into(self, network: nn.Module) -> None:
+    def load_into(self, network: SlideCaptioner) -> None:
         """Gives a network these weights, all of them.
 
         Raises:
@@ -49,7 +54,7 @@ def read_pretrained(path: Path) -> PretrainedNetwork:
 
     Raises:
         WeightsError: It is not there, cannot be read, or lacks weights or tokens.
-        RunError: Its tokenizer is damaged.
+        RunError: Its tokenizer is damaged, or what it tells of its BioGPT.
     """
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist. Correct model.pretrained.")
@@ -63,5 +68,8 @@ def read_pretrained(path: Path) -> PretrainedNetwork:
             f"{path} holds no weights with their tokenizer ({reason}). Name a checkpoint of a run, such as best.ckpt."
         ) from error
     return PretrainedNetwork(
-        path=path, weights=weights, tokenizer=ReportTokenizer.from_json(tokenizer, source=str(path))
+        path=path,
+        weights=weights,
+        tokenizer=stored_tokenizer(tokenizer, source=str(path)),
+        biogpt=BioGptPart.from_entry(checkpoint.get("biogpt"), source=str(path)),
     )

@@ -11,11 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from biomass_pl.errors import ConfigError, RunError
+from biomass_pl.errors import ConfigError
 from biomass_pl.evaluation.bootstrap import Bootstrap
 from biomass_pl.evaluation.pictures import save_figure
 from biomass_pl.files import write_text
+from biomass_pl.slide.biogpt import BioGptPart, LocalBioGpt, read_biogpt
+from biomass_pl.slide.biogpt_settings import BioGptConfig
 from biomass_pl.slide.captions import caption_texts, caption_tokens
+from biomass_pl.slide.checkpoint_record import NetworkRecord
 from biomass_pl.slide.coca import SlideCaptioner
 from biomass_pl.slide.evaluation import CAPTION_TOKENS, ROW, SpecimenEvaluation
 from biomass_pl.slide.evaluation_settings import CaptionsConfig, EvaluationConfig, FewShotConfig, ZeroShotConfig
@@ -26,7 +29,7 @@ from biomass_pl.slide.pictures import tower_map
 from biomass_pl.slide.poolers import ImageEncoding
 from biomass_pl.slide.prediction_table import CAPTION, IMAGE_ARRAY, TEXT_ARRAY, class_column, question_names
 from biomass_pl.slide.presets import PRESETS
-from biomass_pl.slide.pretrained import read_pretrained
+from biomass_pl.slide.pretrained import PretrainedNetwork, read_pretrained
 from biomass_pl.slide.report import SlideReport
 from biomass_pl.slide.token_choice import GenerationConfig
 from biomass_pl.slide.tokenizer import ReportTokenizer, train_tokenizer
@@ -47,8 +50,9 @@ class SlideCaptioning(Task):
 
     Args:
         name: Sizes of the network: coca_stage_1 (small), coca_stage_2_perceiver, coca_attention, clip (writes no
-            reports) or lm (sees no features).
+            reports), lm (sees no features) or lm_baseline (the published one of those).
         pretrained: Checkpoint of a run to start from, with its tokenizer; it must fit exactly.
+        biogpt: A pretrained language model as text tower and decoder, with its tokenizer.
         vocab_size: The most tokens of the tokenizer, which is trained on the fold's training reports.
         loss: Losses of images and texts, and their weights.
         accum_freq: Parts that a batch is cut into, for small memories; the gradient is that of the whole batch.
@@ -77,6 +81,7 @@ class SlideCaptioning(Task):
         *,
         name: str = "coca_stage_1",
         pretrained: Path | None = None,
+        biogpt: BioGptConfig = BioGptConfig(),
         vocab_size: int = 8192,
         loss: ImageTextLoss = ImageTextLoss(),
         accum_freq: int = 1,
@@ -102,10 +107,11 @@ class SlideCaptioning(Task):
         if accum_freq < 1:
             raise ConfigError(f"model.accum_freq is {accum_freq}; give 1 (the whole batch at once) or more.")
         # Paths are no plain values, which is all that a checkpoint may hold.
-        self.save_hyperparameters(ignore=["pretrained", "zero_shot", "few_shot"])
+        self.save_hyperparameters(ignore=["pretrained", "biogpt", "zero_shot", "few_shot"])
         self.name = name
         self.config = PRESETS[name]
         self.pretrained = pretrained
+        self.biogpt = biogpt
         self.vocab_size = vocab_size
         self.loss = loss
         self.accum_freq = accum_freq
@@ -130,6 +136,8 @@ class SlideCaptioning(Task):
         self.writes = self.config.decoder is not None and loss.caption_weight > 0
         self.evaluation = SpecimenEvaluation(zero_shot=zero_shot, few_shot=few_shot)
         self._check_settings()
+        if biogpt.folder is None:
+            self._check_positions()
         self.objective = Objective(name="val/loss" if self.writes else "val/image_to_text_mean_rank", mode="min")
         self.report = SlideReport(
             embeddings=self.config.image is not None,
@@ -137,6 +145,7 @@ class SlideCaptioning(Task):
             bootstrap=Bootstrap(draws=eval.bootstraps, confidence=eval.ci),
         )
         self.tokenizer: ReportTokenizer | None = None
+        self.biogpt_part: BioGptPart | None = None
         self.input_dim = 0
         self.seed = 0
         self._locked: dict[str, LockedModules] = {}
@@ -156,6 +165,18 @@ class SlideCaptioning(Task):
                 f"The network '{self.name}' sees no features to tell classes by. Leave model.zero_shot and "
                 "model.few_shot out."
             )
+        if self.biogpt.folder is not None and self.pretrained is not None:
+            raise ConfigError(
+                "model.pretrained brings its text tower and decoder with it. Leave out either it or model.biogpt."
+            )
+        if self.biogpt.folder is not None and self.biogpt.lora_rank and self.locks.text:
+            raise ConfigError(
+                "With adapters, the text tower stands still already. Leave model.lock_text out, or set "
+                "model.biogpt.lora_rank: 0."
+            )
+
+    def _check_positions(self) -> None:
+        """Refuses captions that are longer than the network can write."""
         positions = self.config.text.context_length
         if self.captions.enabled and self.generation.max_seq_len > positions:
             raise ConfigError(
@@ -170,12 +191,14 @@ class SlideCaptioning(Task):
             BiomassError: A file of weights or questions cannot be used.
         """
         self.input_dim, self.seed = data.input_dim, data.seed
-        if self.pretrained is None:
+        origin = self._origin()
+        if origin is None:
             self.tokenizer = train_tokenizer(
                 data.training_reports(), vocab_size=self.vocab_size, max_length=self.config.text.context_length
             )
         else:
-            self.tokenizer = read_pretrained(self.pretrained).tokenizer
+            self._take_text(origin.tokenizer, origin.biogpt)
+            self._check_positions()
         self.evaluation.read(data)
 
     def check_data(self, data: Any) -> None:
@@ -195,7 +218,10 @@ class SlideCaptioning(Task):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the tokenizer with the weights, and what the network was built for."""
-        checkpoint |= {"tokenizer": self._tokenizer.to_json(), "input_dim": self.input_dim, "seed": self.seed}
+        record = NetworkRecord(
+            tokenizer=self._tokenizer, input_dim=self.input_dim, seed=self.seed, biogpt=self.biogpt_part
+        )
+        checkpoint |= record.entries()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the tokenizer that the weights are for, and builds the network.
@@ -204,17 +230,9 @@ class SlideCaptioning(Task):
             RunError: The checkpoint lacks something.
             WeightsError: Its tokenizer is not that of its weights.
         """
-        tokenizer, input_dim, seed = (checkpoint.get(name) for name in ("tokenizer", "input_dim", "seed"))
-        if not (isinstance(tokenizer, str) and isinstance(input_dim, int) and isinstance(seed, int)):
-            raise RunError("A checkpoint does not tell its tokenizer: it is damaged. Train the fold again.")
-        self.tokenizer = ReportTokenizer.from_json(tokenizer, source="a checkpoint")
-        state = checkpoint["state_dict"]
-        self.tokenizer.check_fits(
-            vocab_size=len(state["network.text.tokens.weight"]),
-            context_length=len(state["network.text.positions.weight"]),
-            source="the network in a checkpoint",
-        )
-        self.input_dim, self.seed = input_dim, seed
+        record = NetworkRecord.of(checkpoint)
+        self.input_dim, self.seed = record.input_dim, record.seed
+        self._take_text(record.tokenizer, record.biogpt)
         self.configure_model()
 
     def configure_model(self) -> None:
@@ -234,6 +252,8 @@ class SlideCaptioning(Task):
         if not self.compares:
             network.logit_scale.requires_grad_(False)  # several processes would wait for its gradient
         self._locked = self.locks.apply(network)
+        if self.biogpt_part is not None:
+            self.biogpt_part.freeze(network)
         if self.compile_towers:
             for tower in (network.image, network.text, network.decoder):
                 if tower is not None:
@@ -243,8 +263,9 @@ class SlideCaptioning(Task):
     def start_from(self, data: Any) -> None:
         """Takes the pretrained weights where there are any; a resumed training has its own."""
         super().start_from(data)
-        if self.pretrained is not None and data.first_epoch == 0:
-            read_pretrained(self.pretrained).load_into(self.network)
+        origin = self._origin() if data.first_epoch == 0 else None
+        if origin is not None:
+            origin.load_into(self.network)
 
     def parameter_groups(self, length: TrainingLength) -> list[ParameterGroup]:
         """`decay` and `no_decay`, at one rate."""
@@ -384,6 +405,19 @@ class SlideCaptioning(Task):
             ConfigError: There is none.
         """
         return exportable_tower(self.network, input_dim=self.input_dim)
+
+    def _origin(self) -> PretrainedNetwork | LocalBioGpt | None:
+        """Where weights and tokens come from, if there were any before."""
+        if self.pretrained is not None:
+            return read_pretrained(self.pretrained)
+        if self.biogpt.folder is not None:
+            return read_biogpt(self.biogpt.folder, self.biogpt)
+        return None
+
+    def _take_text(self, tokenizer: ReportTokenizer, biogpt: BioGptPart | None) -> None:
+        """Takes the tokens that there are, and makes a BioGPT of the preset where they are BioGPT's."""
+        self.tokenizer, self.biogpt_part = tokenizer, biogpt
+        self.config = PRESETS[self.name] if biogpt is None else biogpt.of(PRESETS[self.name])
 
     def _caption_tokens(self, batch: dict[str, Any], found: Mapping[str, Tensor]) -> Tensor:
         image = ImageEncoding(found[IMAGE], found[MEMORY]) if IMAGE in found else None

@@ -23,6 +23,8 @@ class TextConfig:
         pooler_heads: Heads of the attentional pooler.
         dropout: Dropout of the embeddings, of what a layer adds, and within its MLP.
         attention_dropout: Dropout of attention weights in the layers.
+        final_norm: Normalise the states. Otherwise a decoder gets them as the last layer leaves them, like the next
+            layer of one language model, and only what the pooler reads is normalised.
     """
 
     layers: int = 12
@@ -31,6 +33,7 @@ class TextConfig:
     pooler_heads: int = 8
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    final_norm: bool = True
 
     def __post_init__(self) -> None:
         if self.layers < 1:
@@ -81,8 +84,10 @@ class TextTower(nn.Module):
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             grad_checkpointing=grad_checkpointing,
+            final_norm=config.final_norm,
         )
         self.pooler = AttentionalPooler(width=embed_dim, heads=config.pooler_heads, queries=1) if pooled else None
+        self.pooler_norm = nn.LayerNorm(embed_dim) if pooled and not config.final_norm else nn.Identity()
         initialise_normal(self.tokens)
         initialise_normal(self.positions)
 
@@ -105,7 +110,7 @@ class TextTower(nn.Module):
             raise ConfigError(
                 "This network has no image tower, so its texts have no embedding. Choose a network of images and texts."
             )
-        answers: Tensor = self.pooler(states, token_valid)
+        answers: Tensor = self.pooler(self.pooler_norm(states), token_valid)
         return answers[:, 0]
 
     def step(self, tokens: Tensor, caches: list[LayerCache]) -> Tensor:
@@ -116,7 +121,7 @@ class TextTower(nn.Module):
         """All weights, from those next to the input to those next to the output."""
         *early, last = (list(layer.parameters()) for layer in self.transformer.layers)
         last += self.transformer.norm.parameters()
-        pooler = [] if self.pooler is None else [list(self.pooler.parameters())]
+        pooler = [] if self.pooler is None else [[*self.pooler_norm.parameters(), *self.pooler.parameters()]]
         return [[*self.tokens.parameters(), *self.positions.parameters()], *early, last, *pooler]
 
     def _embed(self, tokens: Tensor, *, start: int) -> Tensor:

@@ -1,15 +1,16 @@
-"""A byte-level byte-pair tokenizer that learns its words from the training reports and needs no download."""
+"""Tokens of reports and prompts, and a byte-pair tokenizer that learns them from training reports, without download."""
 
+import abc
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from biomass_pl.errors import ConfigError, DataError, RunError, WeightsError
 
 PAD, BOS, EOS, UNK = range(4)
-"""Ids of the special tokens: padding, beginning and end of a text, and the unknown, which our own texts never hold."""
+"""Ids of the special tokens: padding, beginning and end of a text, and the unknown."""
 
 _SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
@@ -17,37 +18,20 @@ SMALLEST_VOCABULARY = len(_SPECIAL_TOKENS) + 256
 """The special tokens and one token for each byte, so that any text can be encoded."""
 
 
-class ReportTokenizer:
+class ReportTokenizer(abc.ABC):
     """Texts as tokens between BOS and EOS, and back; the same for reports and prompts.
-
-    Args:
-        tokenizer: What `train_tokenizer` makes.
-        source: Where it comes from, for the message of an error.
 
     Attributes:
         vocab_size: Number of different tokens.
         max_length: Tokens that a text is cut to, BOS and EOS included.
-
-    Raises:
-        RunError: It is another kind of tokenizer.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, source: str) -> None:
-        ids = tuple(tokenizer.token_to_id(token) for token in _SPECIAL_TOKENS)
-        limit: dict[str, Any] | None = tokenizer.truncation
-        if ids != (PAD, BOS, EOS, UNK) or limit is None or tokenizer.encode("").ids != [BOS, EOS]:
-            raise RunError(
-                f"The tokenizer in {source} does not put texts between the special tokens that the networks expect. "
-                "Use one that was trained by this package."
-            )
-        # A report that contains the characters "<eos>" does not end there. The library does not store this setting.
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
-        self.vocab_size: int = tokenizer.get_vocab_size()
-        self.max_length: int = limit["max_length"]
+    vocab_size: int
+    max_length: int
 
     @classmethod
-    def from_json(cls, text: str, *, source: str) -> "ReportTokenizer":
+    @abc.abstractmethod
+    def from_json(cls, text: str, *, source: str) -> Self:
         """The tokenizer that `to_json` described.
 
         Args:
@@ -57,33 +41,23 @@ class ReportTokenizer:
         Raises:
             RunError: It cannot be read, or is another kind of tokenizer.
         """
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises no kind of its own
-            raise RunError(
-                f"The tokenizer in {source} cannot be read ({error}). Use an undamaged copy of the run."
-            ) from error
-        return cls(tokenizer, source=source)
 
+    @abc.abstractmethod
     def to_json(self) -> str:
-        """All of it as the JSON of the `tokenizers` library, to be kept with a checkpoint."""
-        text: str = self._tokenizer.to_str()
-        return text
+        """All of it, to be kept with a checkpoint."""
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """BOS, the tokens of a report or prompt, EOS; a long text loses its last tokens, never its EOS."""
+
+    @abc.abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens, without the special ones."""
 
     @property
     def fingerprint(self) -> str:
         """A hash that tokenizers share only if they encode every text alike."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def encode(self, text: str) -> list[int]:
-        """BOS, the tokens of a report or prompt, EOS; a long text loses its last tokens, never its EOS."""
-        ids: list[int] = self._tokenizer.encode(text).ids
-        return ids
-
-    def decode(self, ids: list[int]) -> str:
-        """The text of tokens, without the special ones."""
-        text: str = self._tokenizer.decode(ids)
-        return text
 
     def check_fits(
         self, *, vocab_size: int, context_length: int, fingerprint: str | None = None, source: str = "the network"
@@ -113,10 +87,62 @@ class ReportTokenizer:
             raise WeightsError(f"The weights of {source} were trained with another tokenizer. {advice}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.to_json(),)
+        return _unpickled, (type(self), self.to_json())
 
 
-def train_tokenizer(reports: Iterable[str], *, vocab_size: int, max_length: int) -> ReportTokenizer:
+class BytePairTokenizer(ReportTokenizer):
+    """Byte pairs of the `tokenizers` library.
+
+    Args:
+        tokenizer: What `train_tokenizer` makes.
+        source: Where it comes from, for the message of an error.
+
+    Raises:
+        RunError: It is another kind of tokenizer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, source: str) -> None:
+        ids = tuple(tokenizer.token_to_id(token) for token in _SPECIAL_TOKENS)
+        limit: dict[str, Any] | None = tokenizer.truncation
+        if ids != (PAD, BOS, EOS, UNK) or limit is None or tokenizer.encode("").ids != [BOS, EOS]:
+            raise RunError(
+                f"The tokenizer in {source} does not put texts between the special tokens that the networks expect. "
+                "Use one that was trained by this package."
+            )
+        # A report that contains the characters "<eos>" does not end there. The library does not store this setting.
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.vocab_size: int = tokenizer.get_vocab_size()
+        self.max_length: int = limit["max_length"]
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> Self:
+        """The tokenizer that `to_json` described, as in the base class."""
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the library raises no kind of its own
+            raise RunError(
+                f"The tokenizer in {source} cannot be read ({error}). Use an undamaged copy of the run."
+            ) from error
+        return cls(tokenizer, source=source)
+
+    def to_json(self) -> str:
+        """All of it as the JSON of the `tokenizers` library."""
+        text: str = self._tokenizer.to_str()
+        return text
+
+    def encode(self, text: str) -> list[int]:
+        """BOS, the tokens of a report or prompt, EOS; none of them is unknown."""
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens, without the special ones."""
+        text: str = self._tokenizer.decode(ids)
+        return text
+
+
+def train_tokenizer(reports: Iterable[str], *, vocab_size: int, max_length: int) -> BytePairTokenizer:
     """A byte-pair tokenizer (Sennrich et al. 2016) over bytes, whose words are those of the reports.
 
     Args:
@@ -156,8 +182,8 @@ def train_tokenizer(reports: Iterable[str], *, vocab_size: int, max_length: int)
         special_tokens=[(_SPECIAL_TOKENS[BOS], BOS), (_SPECIAL_TOKENS[EOS], EOS)],
     )
     tokenizer.enable_truncation(max_length=max_length)
-    return ReportTokenizer(tokenizer, source="this run")
+    return BytePairTokenizer(tokenizer, source="this run")
 
 
-def _unpickled(text: str) -> ReportTokenizer:
-    return ReportTokenizer.from_json(text, source="another process")
+def _unpickled(kind: type[ReportTokenizer], text: str) -> ReportTokenizer:
+    return kind.from_json(text, source="another process")

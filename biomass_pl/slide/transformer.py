@@ -203,6 +203,7 @@ class CausalTransformer(nn.Module):
         dropout: Dropout of what is added to the tokens, and within the MLPs.
         attention_dropout: Dropout of attention weights.
         grad_checkpointing: Compute the activations of a layer again in the backward pass.
+        final_norm: Whether the last normalisation is there; without it, the tokens are those of the last layer.
     """
 
     def __init__(
@@ -215,6 +216,7 @@ class CausalTransformer(nn.Module):
         dropout: float,
         attention_dropout: float,
         grad_checkpointing: bool,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
@@ -228,12 +230,12 @@ class CausalTransformer(nn.Module):
             )
             for _ in range(layers)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
         self.grad_checkpointing = grad_checkpointing
         self.layers.apply(initialise_normal)
 
     def forward(self, tokens: Tensor, token_valid: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Normalised tokens (B, T, width) of tokens (B, T, width), which of them are real (B, T), and a memory."""
+        """Tokens (B, T, width) after all layers, from such tokens, which of them are real (B, T), and a memory."""
         length = token_valid.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=token_valid.device).tril()
         mask = causal & token_valid[:, None, None, :]
@@ -243,7 +245,7 @@ class CausalTransformer(nn.Module):
         return normed
 
     def step(self, tokens: Tensor, caches: list[LayerCache], memory: Tensor | None = None) -> Tensor:
-        """Normalised next tokens (B, 1, width) of next tokens (B, 1, width), which see all that is in the caches."""
+        """Next tokens (B, 1, width) after all layers, from such tokens, which see all that is in the caches."""
         for layer, cache in zip(self.layers, caches, strict=True):
             tokens = layer(tokens, None, memory, cache)
         normed: Tensor = self.norm(tokens)

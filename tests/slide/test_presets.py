@@ -11,7 +11,7 @@ BIOGPT_VOCABULARY = 42384
 
 
 def test_the_presets_are_those_of_the_recipes():
-    assert set(PRESETS) == {"coca_stage_1", "coca_stage_2_perceiver", "coca_attention", "clip", "lm"}
+    assert set(PRESETS) == {"coca_stage_1", "coca_stage_2_perceiver", "coca_attention", "clip", "lm", "lm_baseline"}
 
 
 def test_the_published_perceiver_has_528_million_parameters():
@@ -41,6 +41,12 @@ def test_the_published_attention_tower_is_two_wide_layers():
 def test_the_default_is_small():
     network = SlideCaptioner(PRESETS["coca_stage_1"], input_dim=384, vocab_size=1000)
     assert 1e6 < parameters(network) < 3e6
+
+
+def test_the_published_language_model_has_24_layers():
+    preset = PRESETS["lm_baseline"]
+    assert preset.image is None and preset.text.layers + preset.decoder.layers == 24
+    assert (preset.text.attention_dropout, preset.decoder.attention_dropout) == (0.5, 0)
 
 
 @pytest.mark.parametrize("name", ["clip", "lm"])

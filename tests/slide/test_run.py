@@ -17,7 +17,7 @@ from biomass_pl.evaluation.retrieval import retrieval_ranks
 from biomass_pl.runs import find_run
 from biomass_pl.slide.prediction_table import text_columns
 from biomass_pl.slide.report import SlideReport
-from biomass_pl.slide.tokenizer import ReportTokenizer
+from biomass_pl.slide.tokenizer import BytePairTokenizer
 from biomass_pl.training.callbacks import checkpoint
 from tests.harness.interruptions import FailOnce
 from tests.slide.conftest import slide_module
@@ -83,7 +83,7 @@ def test_tokens_captions_and_pictures_stand_in_the_run(slide_run):
     for fold in range(2):
         stored = torch.load(slide_run.best_checkpoint(fold), weights_only=True)
         text = (slide_run.fold_dir(fold) / "tokenizer.json").read_text()
-        assert text == stored["tokenizer"] and ReportTokenizer.from_json(text, source="x").vocab_size == 300
+        assert text == stored["tokenizer"] and BytePairTokenizer.from_json(text, source="x").vocab_size == 300
     table = table_of(slide_run.oof_predictions)
     captions = metrics_of(slide_run.path / "oof_captions.json")["predictions"]
     assert {name: one["generated"] for name, one in captions.items()} == dict(

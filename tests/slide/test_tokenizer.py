@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomass_pl.errors import ConfigError, DataError, RunError, WeightsError
-from biomass_pl.slide.tokenizer import BOS, EOS, PAD, SMALLEST_VOCABULARY, UNK, ReportTokenizer, train_tokenizer
+from biomass_pl.slide.tokenizer import BOS, EOS, PAD, SMALLEST_VOCABULARY, UNK, BytePairTokenizer, train_tokenizer
 
 REPORTS = ["Sections of skin show a naevus.", "Sections of skin show a melanoma.", "The margins are free."]
 
@@ -39,7 +39,7 @@ def test_a_long_text_is_cut_and_keeps_its_end():
 
 
 def test_special_tokens_written_in_a_report_are_text():
-    for tokenizer in (LONG, ReportTokenizer.from_json(LONG.to_json(), source="x"), pickle.loads(pickle.dumps(LONG))):
+    for tokenizer in (LONG, BytePairTokenizer.from_json(LONG.to_json(), source="x"), pickle.loads(pickle.dumps(LONG))):
         assert tokenizer.encode("a <eos> b <pad>")[1:-1].count(EOS) == 0
         assert tokenizer.decode(tokenizer.encode("a <eos> b <pad>")) == "a <eos> b <pad>"
 
@@ -58,7 +58,7 @@ def test_the_same_reports_give_the_same_tokenizer_in_any_order():
 
 
 def test_a_stored_tokenizer_is_the_same():
-    stored = ReportTokenizer.from_json(TRAINED.to_json(), source="last.ckpt")
+    stored = BytePairTokenizer.from_json(TRAINED.to_json(), source="last.ckpt")
     assert (stored.vocab_size, stored.max_length) == (TRAINED.vocab_size, 40)
     assert stored.fingerprint == TRAINED.fingerprint
     assert stored.encode(REPORTS[2]) == TRAINED.encode(REPORTS[2])
@@ -79,7 +79,7 @@ def without(key: str) -> str:
 @pytest.mark.parametrize("text", ["", "{}", "[1]", TRAINED.to_json()[:200]])
 def test_a_damaged_tokenizer_is_refused(text):
     with pytest.raises(RunError, match=r"tokenizer in last\.ckpt cannot be read"):
-        ReportTokenizer.from_json(text, source="last.ckpt")
+        BytePairTokenizer.from_json(text, source="last.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_damaged_tokenizer_is_refused(text):
 )
 def test_a_foreign_tokenizer_is_refused(text):
     with pytest.raises(RunError, match=r"tokenizer in last\.ckpt does not put texts between"):
-        ReportTokenizer.from_json(text, source="last.ckpt")
+        BytePairTokenizer.from_json(text, source="last.ckpt")
 
 
 def test_weights_of_other_tokens_are_refused():
