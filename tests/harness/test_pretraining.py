@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,19 +93,6 @@ def test_a_broken_fold_resumes_to_the_undisturbed_table(
     assert main(["fit", "--config", with_callback(simclr_recipe, "FailOnce", [1, 3]), *settings]) == 2
     assert main(["fit", "--resume", *TRUST]) == 2
     assert main(["fit", "--resume", *TRUST]) == 0
-    assert_same_fold(find_run(LOGS), pretrained)
-
-
-def test_a_killed_process_resumes_to_the_undisturbed_table(pretrained, simclr_recipe, workdir):
-    command = [sys.executable, "-m", "biomass_pl", "fit", "--config", str(simclr_recipe), "--folds", "0"]
-    with subprocess.Popen([*command, "--data.num_workers", "2"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "epoch 2/" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-    assert main(["fit", "--resume"]) == 0
     assert_same_fold(find_run(LOGS), pretrained)
 
 

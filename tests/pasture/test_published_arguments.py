@@ -7,9 +7,9 @@ network, the folds, the loader, the trainer, or the files.
 import inspect
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -256,15 +256,29 @@ def fold_file(rendered, tmp_path) -> Path:
     return tmp_path / "given.csv"
 
 
+@pytest.fixture(scope="module")
+def unchanged(recipe, rendered, tmp_path_factory) -> Callable[[Row], Any]:
+    """What an effect is before an argument is changed; many rows share it."""
+
+    @cache
+    def of(effect: Callable[[RunCLI], Any], base: tuple[str, ...]) -> Any:
+        # Photos of its own, for one effect is that they can be deleted.
+        root = shutil.copytree(rendered, tmp_path_factory.mktemp("unchanged") / "data")
+        return effect(RunCLI([*settings_of(recipe, base), "--data.root", str(root)]))
+
+    return lambda row: of(row.effect, tuple(row.base))
+
+
+def settings_of(recipe: Path, base: Sequence[str]) -> list[str]:
+    return ["--config", str(recipe), "--trainer.callbacks=null", *base]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.published)
-def test_a_published_argument_has_its_default_and_acts_where_it_should(row, recipe, data, fold_file):
+def test_a_published_argument_has_its_default_and_acts_where_it_should(row, recipe, unchanged, data, fold_file):
     assert row.default == row.expected
-    settings = ["--config", str(recipe), "--trainer.callbacks=null", *row.base]
     changed = row.changed.replace("FOLDS", str(fold_file))
-    # Each has photos of its own, for one effect is that they can be deleted.
-    other = shutil.copytree(data, data.with_name("other"))
-    before = row.effect(RunCLI([*settings, "--data.root", str(data)]))
-    after = row.effect(RunCLI([*settings, "--data.root", str(other), row.key, changed]))
+    before = unchanged(row)
+    after = row.effect(RunCLI([*settings_of(recipe, row.base), "--data.root", str(data), row.key, changed]))
     assert not any(map(holds_nan, (before, after)))  # which differs from itself
     assert after != before
 
