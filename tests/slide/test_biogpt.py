@@ -1,5 +1,6 @@
 """BioGPT in a captioner: it says what the library's own network says, and what of it learns is what is asked for."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,3 +231,10 @@ def test_a_checkpoint_tells_its_biogpt(original):
     for damaged in ([], "text", {}, part.to_entry() | {"sizes": {"width": 3}}, part.to_entry() | {"other": 1}):
         with pytest.raises(RunError, match=r"best\.ckpt does not tell its BioGPT: it is damaged"):
             BioGptPart.from_entry(damaged, source="best.ckpt")
+
+
+def test_without_the_package_of_adapters_it_says_how_to_install_it(original, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    captioner(original[0], lora_rank=0)
+    with pytest.raises(ConfigError, match=r"^peft is not installed\. Install it: pip install 'biomass-pl\[biogpt\]'$"):
+        captioner(original[0])
