@@ -10,7 +10,6 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its
 import albumentations as A  # noqa: N812
 
 from biomass_pl.data.augmentation import seed_changes
-from biomass_pl.data.photos import split_views
 from biomass_pl.data.tiles import SMALLEST_CROP, TileGeometry
 
 
@@ -21,7 +20,7 @@ class AugmentationConfig:
     Args:
         aug_prob: Base probability of each random change, 0 to 1.
         stereo_correct: Draw colour changes for each view on its own.
-        stereo_swap_prob: Probability of swapping the two views, 0 to 1.
+        stereo_swap_prob: Probability of swapping the views, 0 to 1.
     """
 
     aug_prob: float
@@ -30,38 +29,46 @@ class AugmentationConfig:
 
 
 class TrainingTransform:
-    """Training: geometry alike for both views, colour for each its own where asked for.
+    """Training: geometry alike for all views, colour for each its own where asked for.
 
     Both parts work on uint8 pixels before normalisation.
 
     Args:
-        geometry: The grid of tiles.
+        geometry: How views become tiles.
         config: The random changes.
     """
 
     def __init__(self, *, geometry: TileGeometry, config: AugmentationConfig) -> None:
         self.geometry = geometry
         self.config = config
-        self._shape = _geometric(geometry.view_shape, config.aug_prob)
+        self._shapes: dict[tuple[int, int], A.Compose] = {}
         self._colour = _photometric(config.aug_prob)
 
     def __call__(self, photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Gives the two views, uint8 (2, height, width, 3), as `rng` draws them."""
-        left, right = split_views(photo)
-        geometry_seed, *colour_seeds = (int(seed) for seed in rng.integers(2**31, size=3))
+        """Gives the views, uint8 (views, height, width, 3), as `rng` draws them."""
+        views = self.geometry.split(photo)
+        geometry_seed, *colour_seeds = (int(seed) for seed in rng.integers(2**31, size=1 + len(views)))
         if not self.config.stereo_correct:
-            colour_seeds[1] = colour_seeds[0]
-        views = []
-        for view, colour_seed in zip((left, right), colour_seeds, strict=True):
-            seed_changes(self._shape, geometry_seed)
+            colour_seeds = colour_seeds[:1] * len(views)
+        shape = self._changes_to(self.geometry.resized_shape(views[0]))
+        changed = []
+        for view, colour_seed in zip(views, colour_seeds, strict=True):
+            seed_changes(shape, geometry_seed)
             seed_changes(self._colour, colour_seed)
-            views.append(self._colour(image=self._shape(image=np.ascontiguousarray(view))["image"])["image"])
+            changed.append(self._colour(image=shape(image=np.ascontiguousarray(view))["image"])["image"])
         if rng.random() < self.config.stereo_swap_prob:
-            views.reverse()
-        return np.stack(views)
+            changed.reverse()
+        return np.stack(changed)
+
+    def _changes_to(self, shape: tuple[int, int]) -> A.Compose:
+        """Changes of geometry that end in a height and width; photos come in a few of them."""
+        if shape not in self._shapes:
+            aspect = self.geometry.crop_aspect(shape)
+            self._shapes[shape] = _geometric(shape, self.config.aug_prob, aspect=aspect)
+        return self._shapes[shape]
 
 
-def _geometric(view_shape: tuple[int, int], aug_prob: float) -> A.Compose:
+def _geometric(view_shape: tuple[int, int], aug_prob: float, *, aspect: float = 1.0) -> A.Compose:
     """Crop and resize from native pixels in one step, then flips, quarter turns and a small affine change."""
     square = view_shape[0] == view_shape[1]
     return A.Compose(
@@ -69,7 +76,7 @@ def _geometric(view_shape: tuple[int, int], aug_prob: float) -> A.Compose:
             A.RandomResizedCrop(
                 size=view_shape,
                 scale=(SMALLEST_CROP, 1.0),
-                ratio=(0.9, 1.1),
+                ratio=(0.9 * aspect, 1.1 * aspect),
                 interpolation=cv2.INTER_AREA,
                 p=aug_prob,
             ),

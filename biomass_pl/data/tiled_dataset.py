@@ -38,7 +38,7 @@ class TiledDataset(Dataset[dict[str, Any]]):
 
     Args:
         photos: The photos.
-        transform: Gives the two views of a decoded photo.
+        transform: Gives the views of a decoded photo.
         seed: Seed of the random changes.
         views: How each photo is shown, one after another.
         cache: Where the photos lie decoded; none reads their files.
@@ -70,7 +70,7 @@ class TiledDataset(Dataset[dict[str, Any]]):
         return len(self.photos) * len(self.views)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The item for (index, epoch): `id`, `tiles` uint8 (2, T, 3, S, S) or `features` (2, T, D), and the labels."""
+        """The item for (index, epoch): `id`, `tiles` uint8 (V, T, 3, S, S) or `features` (V, T, D), and the labels."""
         index, epoch = key
         position, view = divmod(index, len(self.views))
         photo = self.photos[position]
@@ -84,7 +84,7 @@ class TiledDataset(Dataset[dict[str, Any]]):
         return {"id": photo.image_id, "tiles": tiles, **labels}
 
     def changed(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
-        """The two views of a photo as `rng` draws them, uint8 (2, height, width, 3), and its labels."""
+        """The views of a photo as `rng` draws them, uint8 (views, height, width, 3), and its labels."""
         photo = self.photos[position]
         return self.transform(self.read(photo.path), rng), photo.labels
 
@@ -128,7 +128,7 @@ class ViewDataset(Dataset[tuple[str, list[int], torch.Tensor]]):
         return len(self.views)
 
     def __getitem__(self, index: int) -> tuple[str, list[int], torch.Tensor]:
-        """Name of a photo, its wanted views, and their tiles, uint8 (views, 2, T, 3, S, S)."""
+        """Name of a photo, its wanted views, and their tiles, uint8 (views, V, T, 3, S, S)."""
         key, wanted = self.views[index]
         path = self.photos[key]
         geometry = self.plain_transform.geometry

@@ -152,9 +152,9 @@ class TiledPhotoDataModule(FoldDataModule):
         return PhotoPaths(self._paths)
 
     def photo_grid(self) -> tuple[int, int]:
-        """The tiles of both halves."""
+        """The tiles of all views, which are beside each other."""
         rows, columns = self.geometry.grid
-        return rows, 2 * columns
+        return rows, self.geometry.view_count * columns
 
     def training_loader(self) -> DataLoader[Any]:
         """Training photos of the fold, changed at random, in another order every epoch."""
@@ -199,8 +199,8 @@ class TiledPhotoDataModule(FoldDataModule):
         return {"geometry": asdict(self.geometry), "augmentation": asdict(self.training_transform.config)}
 
     def view_shape(self) -> tuple[int, int]:
-        """Views of a photo's pair and tiles of each."""
-        return 2, math.prod(self.geometry.grid)
+        """Views beside each other in a photo, and tiles of each."""
+        return self.geometry.view_count, math.prod(self.geometry.grid)
 
     def wanted_views(self, *, training: bool) -> dict[Path, list[int]]:
         """The views whose features a fold reads: all of its training photos, the plain one of the others.
@@ -217,7 +217,7 @@ class TiledPhotoDataModule(FoldDataModule):
         return views | {photo.path: [PLAIN_VIEW] for photo in held_out}
 
     def view_loader(self, photos: Mapping[str, Path], views: Mapping[str, list[int]]) -> DataLoader[Any]:
-        """Pixels of the views that the bank lacks: name of the photo, views, tiles (views, 2, T, 3, S, S).
+        """Pixels of the views that the bank lacks: name of the photo, views, tiles (views, V, T, 3, S, S).
 
         Args:
             photos: File of each photo, by its name in the bank.

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from biomass_pl.data.photo_changes import AugmentationConfig
 from biomass_pl.data.splits import read_folds
 from biomass_pl.data.tiled_dataset import TiledDataset, TiledPhoto
 from biomass_pl.data.tiled_photos import TiledPhotoDataModule, make_bank, require_positive, require_probabilities
-from biomass_pl.data.tiles import TileGeometry
+from biomass_pl.data.tiles import PhotoViews, make_geometry
 from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.dataset import MixedDataset
@@ -41,8 +40,11 @@ class PastureDataModule(TiledPhotoDataModule):
         num_folds: Number of cross-validation folds.
         cv_strategy: How photos are kept together, by month, date, site or not at all; by default group_date.
         fold_csv: CSV file with the columns sample_id_prefix and fold; takes the place of cv_strategy.
-        grid: Rows and columns of tiles cut from each half of a photo.
+        views: halves: the left and the right half of a photo, each brought to the shape of the grid; whole: all of it,
+            of any shape and not distorted, in overlapping tiles where it is narrower than the grid.
+        grid: Rows and columns of tiles cut from each view of a photo.
         tile_size: Side of a tile in pixels; what the backbone is built for.
+        native_tiles: With views: whole, tiles of the photo's own pixels, spread evenly over it.
         view_size: Side to which each half is shrunk before its tiles are cut; none keeps native pixels.
         aug_prob: Base probability of each random change, 0 to 1.
         stereo_correct_aug: Draw colour changes for each half on its own, so that equal noise links nothing.
@@ -64,7 +66,7 @@ class PastureDataModule(TiledPhotoDataModule):
         ConfigError: A setting, or two together, cannot work.
     """
 
-    truth: ClassVar[Truth] = Truth(kind="values", columns=TARGETS)
+    truth = Truth(kind="values", columns=TARGETS)
 
     def __init__(
         self,
@@ -74,8 +76,10 @@ class PastureDataModule(TiledPhotoDataModule):
         num_folds: int = 5,
         cv_strategy: Strategy | None = None,
         fold_csv: Path | None = None,
+        views: PhotoViews = "halves",
         grid: tuple[int, int] = (2, 2),
         tile_size: int = 518,
+        native_tiles: bool = False,
         view_size: int | None = None,
         aug_prob: float = 0.5,
         stereo_correct_aug: bool = False,
@@ -99,7 +103,9 @@ class PastureDataModule(TiledPhotoDataModule):
         require_positive(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
         super().__init__(
             root=root,
-            geometry=TileGeometry(grid=grid, tile_size=tile_size, view_size=view_size),
+            geometry=make_geometry(
+                views=views, grid=grid, tile_size=tile_size, view_size=view_size, native_tiles=native_tiles
+            ),
             augmentation=AugmentationConfig(
                 aug_prob=aug_prob, stereo_correct=stereo_correct_aug, stereo_swap_prob=stereo_swap_prob
             ),
@@ -122,6 +128,11 @@ class PastureDataModule(TiledPhotoDataModule):
         self.mixing = MixingConfig(
             mixup_prob=mixup_prob, mixup_alpha=mixup_alpha, cutmix_prob=cutmix_prob, cutmix_alpha=cutmix_alpha
         )
+        if views == "whole" and self.mixing.is_on:
+            raise ConfigError(
+                "data.mixup_prob and data.cutmix_prob mix the halves of photos, which are all of one shape. "
+                "Set them to 0, or data.views to halves."
+            )
         if self.bank is not None and self.mixing.is_on:
             raise ConfigError(
                 "data.mixup_prob and data.cutmix_prob mix pixels, which the feature bank does not keep. "

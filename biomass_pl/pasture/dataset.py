@@ -29,7 +29,7 @@ class MixedDataset(TiledDataset):
         """Halves and labels of a photo, mixed with a partner's where it is drawn and there is one."""
         halves, labels = super().changed(position, rng)
         # Drawn after the photo's own changes: these stay what they are without mixing.
-        mix = draw_mix(self.mixing, self.transform.geometry.view_shape, rng)
+        mix = draw_mix(self.mixing, (halves.shape[1], halves.shape[2]), rng)
         partner_position = self._partners.draw(position, rng) if mix is not None else None
         if mix is None or partner_position is None:
             return halves, labels

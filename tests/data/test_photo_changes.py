@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biomass_pl.data.photo_changes import AugmentationConfig, TrainingTransform
-from biomass_pl.data.tiles import PlainTransform, TileGeometry
+from biomass_pl.data.tiles import HalvesGeometry, PlainTransform
 from tests.data.test_tiles import OBLONG, SQUARE, blocks, drawn, twins
 
 
@@ -32,7 +32,7 @@ def test_without_changes_training_views_are_the_plain_ones(geometry, shape):
 
 
 @pytest.mark.parametrize("stereo_correct", [False, True])
-@pytest.mark.parametrize("geometry", [SQUARE, OBLONG, TileGeometry(grid=(3, 1), tile_size=8)])
+@pytest.mark.parametrize("geometry", [SQUARE, OBLONG, HalvesGeometry(grid=(3, 1), tile_size=8)])
 def test_training_views_are_bytes_of_the_right_shape_and_each_draw_differs(geometry, stereo_correct):
     transform = training(geometry, stereo_correct=stereo_correct)
     photo = np.concatenate([blocks(seed=1), blocks(seed=2)], axis=1)

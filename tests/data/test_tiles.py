@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomass_pl.data.photos import split_views
-from biomass_pl.data.tiles import SMALLEST_CROP, PlainTransform, TileGeometry
+from biomass_pl.data.tiles import SMALLEST_CROP, HalvesGeometry, PlainTransform
 from biomass_pl.errors import ConfigError
 
-SQUARE = TileGeometry(grid=(2, 2), tile_size=16)
-OBLONG = TileGeometry(grid=(1, 3), tile_size=16)
-SHRUNK = TileGeometry(grid=(2, 2), tile_size=16, view_size=16)
+SQUARE = HalvesGeometry(grid=(2, 2), tile_size=16)
+OBLONG = HalvesGeometry(grid=(1, 3), tile_size=16)
+SHRUNK = HalvesGeometry(grid=(2, 2), tile_size=16, view_size=16)
 
 
 def drawn(transform, photo, seed):
@@ -32,7 +32,7 @@ def twins(seed=0):
 
 
 def test_tiles_are_cut_in_reading_order_as_worked_by_hand():
-    geometry = TileGeometry(grid=(2, 3), tile_size=1)
+    geometry = HalvesGeometry(grid=(2, 3), tile_size=1)
     views = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
     tiles = geometry.cut(views)
     assert tiles.shape == (2, 6, 3, 1, 1) and tiles.dtype == torch.uint8
@@ -43,7 +43,7 @@ def test_tiles_are_cut_in_reading_order_as_worked_by_hand():
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(1, 4), columns=st.integers(1, 4), size=st.integers(1, 5), views=st.integers(1, 3))
 def test_each_tile_is_what_slicing_the_view_gives(rows, columns, size, views):
-    geometry = TileGeometry(grid=(rows, columns), tile_size=size)
+    geometry = HalvesGeometry(grid=(rows, columns), tile_size=size)
     assert geometry.view_shape == (rows * size, columns * size)
     pixels = np.random.default_rng(0).integers(0, 256, (views, *geometry.view_shape, 3), dtype=np.uint8)
     tiles = geometry.cut(pixels).numpy()
@@ -65,9 +65,9 @@ def test_plain_views_are_area_means_as_worked_by_hand():
     photo = np.zeros((4, 8, 3), np.uint8)
     photo[:2, :2] = [[[10], [20]], [[30], [40]]]
     photo[2:, 6:] = 200
-    views = PlainTransform(geometry=TileGeometry(grid=(1, 2), tile_size=1))(photo[:2], np.random.default_rng(0))
+    views = PlainTransform(geometry=HalvesGeometry(grid=(1, 2), tile_size=1))(photo[:2], np.random.default_rng(0))
     assert views[..., 0].tolist() == [[[25, 0]], [[0, 0]]]
-    views = PlainTransform(geometry=TileGeometry(grid=(2, 2), tile_size=1))(photo, np.random.default_rng(0))
+    views = PlainTransform(geometry=HalvesGeometry(grid=(2, 2), tile_size=1))(photo, np.random.default_rng(0))
     assert views[..., 0].tolist() == [[[25, 0], [0, 0]], [[0, 0], [0, 200]]]
 
 
@@ -95,15 +95,15 @@ def test_the_smallest_crop_of_a_decoded_photo_is_enlarged_by_a_hundredth(geometr
 
 
 def test_half_of_the_competition_s_pixels_suffice_for_tiles_of_224():
-    height, width = TileGeometry(grid=(2, 2), tile_size=224).decode_size
+    height, width = HalvesGeometry(grid=(2, 2), tile_size=224).decode_size
     assert height <= 500 and width <= 1000
 
 
 def test_a_shrunken_view_asks_for_a_smaller_photo():
     assert SHRUNK.view_shape == (16, 16) and SQUARE.view_shape == (32, 32)
-    published = TileGeometry(grid=(2, 2), tile_size=518, view_size=518)
+    published = HalvesGeometry(grid=(2, 2), tile_size=518, view_size=518)
     assert published.decode_size == (573, 1147)
-    assert TileGeometry(grid=(2, 2), tile_size=518).decode_size == (1147, 2294)
+    assert HalvesGeometry(grid=(2, 2), tile_size=518).decode_size == (1147, 2294)
 
 
 def test_tiles_of_a_shrunken_view_are_each_enlarged_on_their_own():
@@ -118,14 +118,14 @@ def test_tiles_of_a_shrunken_view_are_each_enlarged_on_their_own():
 def test_enlarged_pixels_blend_into_each_other_as_worked_by_hand():
     views = np.zeros((1, 1, 2, 3), np.uint8).repeat(2, axis=1)
     views[:, :, 1] = 200
-    tile = TileGeometry(grid=(1, 1), tile_size=4, view_size=2).cut(views)[0, 0, 0]
+    tile = HalvesGeometry(grid=(1, 1), tile_size=4, view_size=2).cut(views)[0, 0, 0]
     assert tile.tolist() == [[0, 50, 150, 200]] * 4
 
 
 def test_tiles_larger_than_wanted_are_reduced_by_area():
     views = np.zeros((1, 4, 4, 3), np.uint8)
     views[0, 0, 0] = 160
-    tile = TileGeometry(grid=(1, 1), tile_size=1, view_size=4).cut(views)
+    tile = HalvesGeometry(grid=(1, 1), tile_size=1, view_size=4).cut(views)
     assert tile.tolist() == [[[[[10]]] * 3]]
 
 
@@ -135,8 +135,8 @@ def test_tiles_larger_than_wanted_are_reduced_by_area():
 )
 def test_a_view_that_the_grid_does_not_divide_is_refused_with_sizes_that_work(grid, view_size, sizes):
     with pytest.raises(ConfigError) as caught:
-        TileGeometry(grid=grid, tile_size=16, view_size=view_size)
+        HalvesGeometry(grid=grid, tile_size=16, view_size=view_size)
     message = str(caught.value)
     assert f"data.view_size is {view_size}" in message and sizes in message
     for size in map(int, re.findall(r"\d+", sizes)):
-        TileGeometry(grid=grid, tile_size=16, view_size=size)
+        HalvesGeometry(grid=grid, tile_size=16, view_size=size)
