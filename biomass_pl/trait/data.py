@@ -151,8 +151,9 @@ class RegressionDataModule(TiledPhotoDataModule):
         values = self._values(self.labels[self.held_out()])
         if math.isnan(mean_r2(values, np.nan_to_num(values), np.ones(values.shape[1]))):
             raise FoldError(
-                f"Fold {self.split.fold} holds out {len(values)} photo(s) without two different values of any "
-                "target: R2 is not defined for them. Lower data.num_folds, or give folds that spread the photos as data.fold_csv."
+                f"Fold {self.split.fold} holds out {len(values)} photo(s) without two different values of any target: "
+                "R2 is not defined for them. Lower data.num_folds, or give folds that spread the photos as "
+                "data.fold_csv."
             )
 
     def training_targets(self) -> np.ndarray:
