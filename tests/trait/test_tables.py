@@ -88,7 +88,7 @@ def test_a_table_that_is_not_there_or_no_text_says_so(tmp_path):
 def test_photos_to_predict_need_no_more_than_their_files(tmp_path):
     path = written(tmp_path, "b.jpg", "a.jpg", header="file")
     assert read_photo_names(path, tmp_path, "file")["image_id"].tolist() == ["b.jpg", "a.jpg"]
-    with pytest.raises(DataError, match="'b.jpg' is there twice"):
+    with pytest.raises(DataError, match=r"'b.jpg' is there twice"):
         read_photo_names(written(tmp_path, "b.jpg", "b.jpg", header="file"), tmp_path, "file")
     with pytest.raises(DataError, match="no column photo"):
         read_photo_names(path, tmp_path, "photo")
