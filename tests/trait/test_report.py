@@ -87,8 +87,9 @@ def test_the_interval_draws_whole_groups_and_photos_where_there_are_none():
 
 def test_the_terminal_shows_every_target_with_its_unit_and_the_mean():
     text = shown(REPORT.score(TABLE) | {"pooled_last": {"mean_r2": 0.25}})
-    for part in ("mass, g", "share ", "mean_r2", "constant", "photos", "fold 1", "by the last epoch's weights 0.250"):
-        assert part in text
+    caption = " ".join(text.split())
+    for part in ("mass, g", "share", "mean_r2", "constant", "photos", "fold 1", "by the last epoch's weights 0.250"):
+        assert part in caption
     mass = next(line for line in text.splitlines() if "mass, g" in line)
     assert mass.split()[2:] == ["5", "0.829", "1", "0.6", "0.500", "0.500"]
 

@@ -175,8 +175,8 @@ def test_boosters_learn_from_the_embeddings_and_bench_times_the_recipe(recipe, c
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["--data.targets", "[green, grey]"], "has no column grey"),
-        (["--data.targets", "[green, fold]"], "names 'fold'"),
+        (["--data.targets", "[green, dead, grey]", "--model.sums", "null"], "has no column grey"),
+        (["--data.targets", "[green, dead, fold]"], "names 'fold'"),
         (["--model.sums", "{total: [green]}"], "fewer than two parts"),
         (["--data.group_column", "field"], "has no column field"),
         (["--data.table", "other.csv"], "other.csv does not exist"),

@@ -6,6 +6,7 @@ from biomass_pl.errors import ConfigError
 from biomass_pl.trait.sums import parts_of
 
 TARGETS = ("green", "total", "dead", "clover", "gdm")
+ODD = ("green", "dead", "dry.total", "total+", "__total")
 
 
 def test_without_sums_every_target_is_a_part_of_itself():
@@ -37,3 +38,9 @@ def test_a_sum_of_sums_contains_their_parts():
 def test_what_is_no_sum_is_refused(sums, message):
     with pytest.raises(ConfigError, match=message):
         parts_of(TARGETS, sums)
+
+
+@pytest.mark.parametrize("name", ODD[2:])
+def test_a_name_that_a_configuration_reads_as_something_else_is_refused(name):
+    with pytest.raises(ConfigError, match="Rename the column"):
+        parts_of(ODD, {name: ["green", "dead"]})
