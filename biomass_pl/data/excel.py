@@ -52,7 +52,7 @@ def read_sheet(path: Path, content: bytes) -> tuple[list[tuple[int, list[str]]],
         texts = [_text(cell.value) for cell in cells]
         if any(text.strip() for text in texts):
             rows.append((cells[0].row, texts))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(stored.worksheets) > 1:
         notes = (f"{path} has {len(stored.worksheets)} sheets; the first, {sheet.title!r}, is read.",)
     return rows, notes

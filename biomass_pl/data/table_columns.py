@@ -57,11 +57,11 @@ def assign_columns(
     chosen = chosen or {}
     _check_chosen(table, roles, chosen)
     headings = {name: heading for name, heading in chosen.items() if heading is not None}
-    guessed = {}
+    guessed: dict[str, str] = {}
     for role in roles:
         if role.name in chosen:
             continue
-        free = [heading for heading in table.rows if heading not in headings.values()]
+        free = [heading for heading in table.headings if heading not in headings.values()]
         fitting = (
             [role.name]
             if role.name in free
@@ -92,10 +92,10 @@ def _check_chosen(table: TextTable, roles: Sequence[Role], chosen: Mapping[str, 
     for name, heading in chosen.items():
         if name not in names:
             raise ConfigError(f"data.columns names {name}, which is none of {', '.join(names)}. Correct it.")
-        if heading is not None and heading not in table.rows:
+        if heading is not None and heading not in table.headings:
             raise DataError(
                 f"{table.path} has no column {heading}, which data.columns gives for {name}; it has "
-                f"{', '.join(table.rows)}. Correct data.columns."
+                f"{', '.join(table.headings)}. Correct data.columns."
             )
     given = [heading for heading in chosen.values() if heading is not None]
     twice = next((heading for heading in given if given.count(heading) > 1), None)

@@ -47,13 +47,13 @@ def parse_numbers(texts: pd.Series) -> tuple[pd.Series, dict[int, str]]:
     decimal_comma = comma & texts.str.fullmatch(_WITH_COMMA) & ~texts.str.fullmatch(_GROUPED[","])
     decimal_point = point & ~texts.str.fullmatch(_GROUPED["."])
     refused = both.copy()
-    if decimal_comma.any() and not decimal_point.any():
+    if comma.any() and not decimal_point.any():
         refused |= point
     if not decimal_comma.any() or point.any():
         refused |= comma
     numbers = pd.to_numeric(texts.str.replace(",", ".", regex=False).where(~refused), errors="coerce")
     wrong = numbers.isna() & ~is_missing(texts)
-    return numbers, {int(line): _as_meant(text) for line, text in texts[wrong].items()}
+    return numbers, {line: _as_meant(text) for line, text in zip(texts.index[wrong], texts[wrong], strict=True)}
 
 
 def _as_meant(text: str) -> str:
@@ -82,12 +82,14 @@ def parse_dates(texts: pd.Series, date_format: DateFormat | None) -> tuple[pd.Se
     texts = texts.str.strip()
     days = texts.map(lambda text: _day(text, date_format))
     wrong = days.isna() & ~is_missing(texts)
-    return days, {int(line): _format_of(text, date_format) for line, text in texts[wrong].items()}
+    return days, {
+        line: _format_of(text, date_format) for line, text in zip(texts.index[wrong], texts[wrong], strict=True)
+    }
 
 
 def _day(text: str, date_format: DateFormat | None) -> str | None:
     found = _YEAR_FIRST.fullmatch(text)
-    if found is None and date_format in _YEAR_LAST:
+    if found is None and date_format is not None and date_format in _YEAR_LAST:
         found = _YEAR_LAST[date_format].fullmatch(text)
     if found is None:
         return None

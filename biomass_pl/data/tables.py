@@ -2,17 +2,18 @@
 
 import codecs
 import csv
-import logging
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from biomass_pl.data.excel import is_excel, read_sheet
 from biomass_pl.errors import ConfigError, DataError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import _csv
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -37,6 +38,11 @@ class TextTable:
     path: Path
     rows: pd.DataFrame
     notes: tuple[str, ...] = ()
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings of the columns."""
+        return [str(heading) for heading in self.rows]
 
 
 def read_table(path: Path, *, encoding: str | None = None) -> TextTable:
@@ -132,7 +138,7 @@ def _split(path: Path, text: str, separator: str) -> list[NumberedRow]:
     return rows
 
 
-def _reader(text: str, separator: str) -> "csv._reader":
+def _reader(text: str, separator: str) -> "_csv._reader":
     # Strict: a quotation mark that never ends would swallow the rest of the table.
     return csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
 

@@ -64,7 +64,7 @@ def _with_ids(table: TextTable, columns: Iterable[str]) -> pd.DataFrame:
     missing = [column for column in columns if column not in table.rows]
     if missing:
         raise DataError(
-            f"{table.path} has no column {', '.join(missing)}; it has {', '.join(table.rows)}. "
+            f"{table.path} has no column {', '.join(missing)}; it has {', '.join(table.headings)}. "
             "Rename or add the missing ones."
         )
     return table.rows.assign(image_id=table.rows["sample_id"].str.rpartition("__")[0])
@@ -111,7 +111,8 @@ def _write(advice: str | None) -> str:
 
 def _parse_metadata(rows: pd.DataFrame, date_format: DateFormat | None) -> tuple[pd.DataFrame, list[str]]:
     """Dates as year-month-day, empty texts as missing, and a line for each date that cannot be read."""
-    rows, problems = rows.copy(), []
+    rows = rows.copy()
+    problems: list[str] = []
     if "Sampling_Date" in rows:
         rows["Sampling_Date"], problems = parse_days(rows["Sampling_Date"], date_format, of="Sampling_Date")
     for column in ("State", "Species"):

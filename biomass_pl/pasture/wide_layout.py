@@ -68,7 +68,7 @@ def wide_labels(root: Path, table: TextTable, settings: WideSettings) -> tuple[p
         else:
             photos[column] = present(texts[column])
     grams[:] = with_sums(grams.to_numpy())
-    problems += _negative_rests(grams)
+    problems += _negative_rests(grams.mask(known))
     if problems:
         raise DataError(f"{table.path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")
     labelled = grams.notna().any(axis=1)
@@ -107,7 +107,7 @@ def _require_understood(table: TextTable, assigned: AssignedColumns, has_targets
         missing = {IMAGE: "HEADING"} if IMAGE not in known else {}
         missing |= {} if has_targets else {"Dry_Total_g": "HEADING"}
         raise DataError(
-            f"{table.path} has no column known to hold {' or '.join(lacking)}; it has {', '.join(table.rows)}. Say "
+            f"{table.path} has no column known to hold {' or '.join(lacking)}; it has {', '.join(table.headings)}. Say "
             f"which it is: {columns_setting(missing | known)}; the targets are {', '.join(TARGETS)}."
         )
 
@@ -144,11 +144,11 @@ def _parse_grams(
     return grams, problems
 
 
-def _negative_rests(grams: pd.DataFrame) -> list[str]:
+def _negative_rests(filled: pd.DataFrame) -> list[str]:
     return [
-        f"line {line}: {target} would be {value:.4g} g by the others, less than nothing"
+        f"line {line}: {target} would be {value:.4g} g by the others, less than nothing; correct them"
         for target in TARGETS
-        for line, value in grams[target][grams[target] < 0].items()
+        for line, value in filled[target][filled[target] < 0].items()
     ]
 
 
