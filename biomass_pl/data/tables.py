@@ -2,18 +2,15 @@
 
 import codecs
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from biomass_pl.data.excel import is_excel, read_sheet
 from biomass_pl.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    import _csv
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -112,35 +109,43 @@ def _separator(path: Path, text: str) -> str:
 
 def _heading_count(text: str, separator: str) -> int:
     try:
-        return len(next((row for row in _reader(text, separator) if _is_filled(row)), []))
+        return len(next(_numbered_rows(text, separator), (0, []))[1])
     except csv.Error:
         return 0
 
 
 def _fits(text: str, separator: str) -> bool:
     try:
-        rows = [row for row in _reader(text, separator) if _is_filled(row)]
+        rows = [values for _, values in _numbered_rows(text, separator)]
     except csv.Error:
         return False
     width = len(rows[0])
-    return all(len(row) >= width and not _is_filled(row[width:]) for row in rows)
+    return all(len(values) >= width and not _is_filled(values[width:]) for values in rows)
 
 
 def _split(path: Path, text: str, separator: str) -> list[NumberedRow]:
-    reader, rows, line = _reader(text, separator), [], 1
     try:
-        for row in reader:
-            if _is_filled(row):
-                rows.append((line, row))
+        return list(_numbered_rows(text, separator))
+    except csv.Error as error:
+        raise DataError(f"{path} is not a readable CSV table ({error}). {_EXPORT_AGAIN}.") from error
+
+
+def _numbered_rows(text: str, separator: str) -> Iterator[NumberedRow]:
+    """The rows that are not empty.
+
+    Raises:
+        csv.Error: Quotation marks are out of place; names the line.
+    """
+    # Strict: a quotation mark that never ends would swallow the rest of the table.
+    reader, line = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True), 1
+    try:
+        for values in reader:
+            if _is_filled(values):
+                yield line, values
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path} is not a readable CSV table (line {line}: {error}). {_EXPORT_AGAIN}.") from error
-    return rows
-
-
-def _reader(text: str, separator: str) -> "_csv._reader":
-    # Strict: a quotation mark that never ends would swallow the rest of the table.
-    return csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+        msg = f"line {line}: {error}"
+        raise csv.Error(msg) from error
 
 
 def _framed(path: Path, rows: list[NumberedRow]) -> pd.DataFrame:

@@ -66,12 +66,12 @@ def starting_means(grams: Tensor) -> Tensor:
     if not grams.isnan().any():
         return grams.mean(dim=0)
     means = with_sums(grams.nanmean(dim=0)[None].double().numpy())
-    thirds = {GREEN: 1, DEAD: 1, CLOVER: 1, GDM: 2, TOTAL: 3}
-    known = [means[0, target] / parts for target, parts in thirds.items() if not np.isnan(means[0, target])]
-    # Total first: what is known of the whole bounds its parts.
-    for target in (TOTAL, GDM, GREEN):
+    parts = {GREEN: 1, DEAD: 1, CLOVER: 1, GDM: 2, TOTAL: 3}
+    known = [target for target in parts if not np.isnan(means[0, target])]
+    # The wholes first, of which the parts are shares.
+    for target, source in ((TOTAL, known[-1]), (GDM, TOTAL), (GREEN, GDM)):
         if np.isnan(means[0, target]):
-            means[0, target] = thirds[target] * known[-1]
+            means[0, target] = means[0, source] * parts[target] / parts[source]
             means = with_sums(means)
     return torch.tensor(means[0].clip(min=0), dtype=grams.dtype)
 

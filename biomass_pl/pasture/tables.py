@@ -84,9 +84,9 @@ def load_labels(root: Path, settings: TableSettings | None = None) -> Labels:
     table = _read(root, path, settings)
     if is_long(table):
         _refuse_columns(table, settings)
-        photos, found = long_labels(root, table, date_format=settings.date_format), []
-    else:
-        photos, found = wide_labels(root, table, settings.wide)
+        photos = long_labels(root, table, date_format=settings.date_format)
+        return Labels(photos=photos, notes=(*notes, *table.notes))
+    photos, found = wide_labels(root, table, settings.wide)
     return Labels(photos=photos, notes=(*notes, *table.notes, *found))
 
 

@@ -103,12 +103,11 @@ def _require_understood(table: TextTable, assigned: AssignedColumns, has_targets
     lacking = [] if IMAGE in assigned.headings else ["the photos"]
     lacking += [] if has_targets else ["grams"]
     if lacking:
-        known = dict(assigned.headings)
-        missing = {IMAGE: "HEADING"} if IMAGE not in known else {}
+        missing = {} if IMAGE in assigned.headings else {IMAGE: "HEADING"}
         missing |= {} if has_targets else {"Dry_Total_g": "HEADING"}
         raise DataError(
             f"{table.path} has no column known to hold {' or '.join(lacking)}; it has {', '.join(table.headings)}. Say "
-            f"which it is: {columns_setting(missing | known)}; the targets are {', '.join(TARGETS)}."
+            f"which it is: {columns_setting(missing)}; the targets are {', '.join(TARGETS)}."
         )
 
 

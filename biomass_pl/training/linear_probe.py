@@ -56,10 +56,10 @@ def known_items(data: FoldDataModule, columns: Sequence[str], *, classes: bool) 
     truth = data.items()[list(columns)]
     lacking = truth.isna()
     if lacking.any(axis=None):
-        names = ", ".join(str(name) for name in truth.columns[lacking.any()])
+        incomplete = ", ".join(map(str, truth.columns[lacking.any()]))
         raise DataError(
-            f"{lacking.any(axis=1).sum()} {data.item_noun}(s) lack {names}, which the linear probe of pre-training "
-            "needs of all. Pre-train without their rows; what names no truth can be given as model.unlabelled."
+            f"{lacking.any(axis=1).sum()} {data.item_noun}(s) lack {incomplete}, which the linear probe of "
+            "pre-training needs of all. Leave their rows out, and give the photos as model.unlabelled."
         )
     if not classes:
         return KnownItems(rows=rows, values=truth.to_numpy(dtype=np.float64))
