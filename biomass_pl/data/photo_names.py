@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, which file systems allow at most; no folder in front of it needs to be as long."""
+
 
 class PhotoFiles:
     """Finds the files that a table names.
@@ -42,8 +45,8 @@ class PhotoFiles:
 
 def path_problem(root: Path, name: str) -> str | None:
     """Why a table may not name a photo like that, or None: it must be the name of a file inside the folder."""
-    if "\0" in name:
-        return f"{name!r} is not the name of a file"
+    if "\0" in name or len(name.encode()) > _LONGEST_NAME:
+        return f"{name[:100]!r} is not the name of a file"
     # Either way of reading backslashes.
     if not all((root / way).resolve().is_relative_to(root.resolve()) for way in {name, name.replace("\\", "/")}):
         return f"'{name}' leaves the data folder"

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,8 @@ _LABELS, _TEST, _SUBMISSION = "train.csv", "test.csv", "sample_submission.csv"
 _TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls")
 
 _HOW_TO_GET = (
-    "Download the data of the Kaggle competition 'csiro-biomass' into it, "
-    "or render a sample: biomass sample --out {root}"
+    "Download the data of the Kaggle competition 'csiro-biomass' into it, put a table of your own with a row per photo "
+    "there, or render a sample: biomass sample --out {root}"
 )
 
 
@@ -81,7 +82,7 @@ def load_labels(root: Path, settings: TableSettings | None = None) -> Labels:
     settings = settings or TableSettings()
     _require_folder(root)
     path, notes = _label_path(root, settings)
-    table = _read(root, path, settings)
+    table = _read(root, path, settings, setting="table")
     if is_long(table):
         _refuse_columns(table, settings)
         photos = long_labels(root, table, date_format=settings.date_format)
@@ -111,7 +112,7 @@ def read_test_photos(root: Path, settings: TableSettings | None = None) -> pd.Da
     """
     settings = settings or TableSettings()
     _require_folder(root)
-    table = _read(root, root / (settings.test_table or _TEST), settings)
+    table = _read(root, root / (settings.test_table or _TEST), settings, setting="test_table")
     return long_test_photos(root, table) if is_long(table) else wide_test_photos(root, table, settings.wide)
 
 
@@ -174,12 +175,15 @@ def _label_path(root: Path, settings: TableSettings) -> tuple[Path, tuple[str, .
     return tables[0], (f"The labels are read from {tables[0]}, the only table in {root}.",)
 
 
-def _read(root: Path, path: Path, settings: TableSettings) -> TextTable:
+def _read(root: Path, path: Path, settings: TableSettings, *, setting: Literal["table", "test_table"]) -> TextTable:
+    is_named = getattr(settings, setting) is not None
     if not path.is_file():
-        raise DataError(f"{path} does not exist. " + _HOW_TO_GET.format(root=root))
+        remedy = f"Correct data.{setting}, a file in {root}." if is_named else _HOW_TO_GET.format(root=root)
+        raise DataError(f"{path} does not exist. {remedy}")
     table = read_table(path, encoding=settings.encoding)
     if table.rows.empty:
-        raise DataError(f"{path} has a header but no rows. " + _HOW_TO_GET.format(root=root))
+        remedy = _HOW_TO_GET.format(root=root) if path.name in (_LABELS, _TEST) else "Fill some in."
+        raise DataError(f"{path} has a header but no rows. {remedy}")
     return table
 
 

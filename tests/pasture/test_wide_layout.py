@@ -162,3 +162,32 @@ def test_unknown_grams_are_told_and_known_sums_still_checked(tmp_path, caplog):
 
 def test_grams_read_are_numbers_to_the_last_digit(tmp_path):
     assert np.array_equal(labels(tmp_path, "image;total\na.jpg;16,2751\n").photos["Dry_Total_g"], [16.2751])
+
+
+def test_the_same_labels_are_read_from_either_layout(rendered, tmp_path):
+    long = read_labels(rendered)
+    long.drop(columns="image_id").to_csv(tmp_path / "train.csv", index=False)
+    pd.testing.assert_frame_equal(read_labels(tmp_path), long)
+    partly = long.drop(columns=["image_id", "GDM_g", "Dry_Dead_g"])
+    partly.to_excel(tmp_path / "weights.xlsx", index=False)
+    read = read_labels(tmp_path, TableSettings(table="weights.xlsx"))
+    pd.testing.assert_frame_equal(read, long, atol=2e-4, check_exact=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"table": "w.csv"}, r"w.csv does not exist. Correct data.table, a file in"),
+        ({"table": "empty.csv"}, r"empty.csv has a header but no rows. Fill some in."),
+        ({}, r"train.csv does not exist. .* put a table of your own with a row per photo there"),
+    ],
+)
+def test_a_table_that_is_not_there_is_told_with_what_helps(tmp_path, settings, told):
+    if settings:
+        (tmp_path / "empty.csv").write_text("image,total\n")
+    with pytest.raises(DataError, match=told):
+        load_labels(tmp_path, TableSettings(**settings))
+    if settings:
+        test_settings = TableSettings(test_table=settings["table"])
+        with pytest.raises(DataError, match=told.replace("data.table", "data.test_table")):
+            read_test_photos(tmp_path, test_settings)
