@@ -12,7 +12,7 @@ from typing import Any
 
 from biomass_pl.errors import ConfigError, RunError
 from biomass_pl.files import write_json, write_json_once, write_text
-from biomass_pl.runs import RECORD, Run
+from biomass_pl.runs import ASPECT_RATIOS, RECORD, Run
 
 _DIFFERS_BETWEEN_JOBS = frozenset(
     {
@@ -40,6 +40,7 @@ class RunStart:
         fingerprint: Hashes of the label table and the folds.
         settings: Digest of the configuration, by `settings_digest`.
         oof: Whether out-of-fold predictions were asked for.
+        aspect_ratios: The least and the greatest width by height of the photos; none where shapes say nothing.
         files: Texts to write, by path within the run folder; the same for all jobs that share the run.
         configurations: What each fold that this job trains is trained with, by its number.
     """
@@ -50,11 +51,13 @@ class RunStart:
     fingerprint: dict[str, str]
     settings: str
     oof: bool
+    aspect_ratios: tuple[float, float] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     configurations: Mapping[int, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """The content of `run.json`."""
+        shapes = {} if self.aspect_ratios is None else {ASPECT_RATIOS: list(self.aspect_ratios)}
         return {
             "name": self.name,
             "created": datetime.now(UTC).isoformat(),
@@ -65,6 +68,7 @@ class RunStart:
             "settings": self.settings,
             "folds": self.folds,
             "oof": self.oof,
+            **shapes,
             "status": "running",
         }
 

@@ -21,6 +21,7 @@ from biomass_pl.files import write_json
 LOGS = "lightning_logs"
 FOLDS_CSV = "folds.csv"
 RECORD = "run.json"
+ASPECT_RATIOS = "aspect_ratios"
 _FOLD_RECORD = "fold.json"
 _NEEDED = {"created", "folds", "status"}
 _LOCK_SECONDS = 0.2
@@ -112,6 +113,19 @@ class Run:
         return RunError(
             f"{self.path} is not a run folder: it has no readable {RECORD}. Name one such as {LOGS}/NAME/version_0."
         )
+
+    def aspect_ratios(self) -> tuple[float, float] | None:
+        """The least and the greatest width by height of the photos that the run was made from; none where not kept.
+
+        Raises:
+            RunError: The record cannot be read.
+        """
+        found = self.record().get(ASPECT_RATIOS)
+        if found is None:
+            return None
+        if not isinstance(found, list) or [type(ratio) for ratio in found] != [float, float]:
+            raise self._no_run()
+        return found[0], found[1]
 
     def update_record(self, **changes: Any) -> None:
         """Changes entries of `run.json`."""

@@ -78,6 +78,8 @@ TESTED_BY = {
     "lesion/sample/scene.py": "lesion/sample/test_render.py",
     "lesion/system.py": "test_architecture.py",
     "pasture/dataset.py": "pasture/test_mixing.py",
+    "pasture/long_layout.py": "pasture/test_tables.py",
+    "pasture/metadata.py": "pasture/test_tables.py",
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",

@@ -82,7 +82,11 @@ def user_folder(rendered, tmp_path_factory) -> Path:
     two_stage.write_text(re.sub(r"epochs: 5\b", "epochs: 1", two_stage.read_text()))  # an epoch of each stage
     shutil.copytree(rendered, folder / "data")
     shutil.copytree(rendered / "test", folder / "field_photos")
-    ids = read_labels(folder / "data")["image_id"]
+    labels = read_labels(folder / "data")
+    shutil.copytree(rendered / "train", folder / "survey" / "photos")
+    survey = labels.assign(photo=labels["image_path"].str.replace("train", "photos"), total=labels["Dry_Total_g"])
+    survey[["photo", "total"]].to_csv(folder / "survey" / "weights.csv", index=False)
+    ids = labels["image_id"]
     folds = pd.DataFrame({"sample_id_prefix": ids, "fold": range(len(ids))}).assign(
         fold=lambda table: table["fold"] % 5
     )

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from biomass_pl.data.augmentation import View
 from biomass_pl.data.bank import BankConfig
+from biomass_pl.data.photo_shapes import AspectRatios
 from biomass_pl.data.photos import Photos
 from biomass_pl.data.sampling import EpochOrder, EpochSampler, shuffled
 from biomass_pl.data.splits import Split
@@ -165,6 +166,10 @@ class FoldDataModule(LightningDataModule, abc.ABC):
 
     def contents(self) -> Mapping[str, str] | None:
         """What stands for the content of each labelled item, so that copies are found; none where nothing does."""
+        return None
+
+    def aspect_ratios(self) -> AspectRatios | None:
+        """The least and the greatest width by height of the labelled photos; none where shapes say nothing."""
         return None
 
     @property

@@ -11,10 +11,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from biomass_pl.data.heic import open_picture
 from biomass_pl.errors import DataError, listed
 from biomass_pl.terminal import progress
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".heic", ".heif")
 
 Photo = TypeVar("Photo", bound=Hashable)
 
@@ -117,9 +118,23 @@ def decoded_bytes(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> int:
         DataError: The file is missing, empty or no picture.
     """
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             _reduce(picture, at_least)
             return picture.width * picture.height * 3
+    except _UNREADABLE as error:
+        raise _unusable(path, error) from error
+
+
+def upright_shape(path: Path) -> tuple[int, int]:
+    """Height and width in pixels of a photo as `read_photo` gives it whole, told without decoding.
+
+    Raises:
+        DataError: The file is missing, empty or no picture.
+    """
+    try:
+        with open_picture(path) as picture:
+            height, width = picture.height, picture.width
+            return (width, height) if _is_turned(picture) else (height, width)
     except _UNREADABLE as error:
         raise _unusable(path, error) from error
 
@@ -207,7 +222,7 @@ def split_views(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decode(source: Path | BytesIO, at_least: tuple[int, int]) -> np.ndarray:
-    with Image.open(source) as picture:
+    with open_picture(source) as picture:
         if min(picture.size) < 2:
             msg = f"it is only {picture.width} x {picture.height} pixels"
             raise ValueError(msg)
@@ -222,11 +237,16 @@ def _decode(source: Path | BytesIO, at_least: tuple[int, int]) -> np.ndarray:
     return np.asarray(upright.convert("RGB"))
 
 
+def _is_turned(picture: Image.Image) -> bool:
+    """Whether a quarter turn makes the picture upright."""
+    return bool(picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5)
+
+
 def _reduce(picture: Image.Image, at_least: tuple[int, int]) -> None:
     """Has a JPEG decoded at the smallest scale that suffices."""
     height, width = at_least
     if min(height, width) > 0 and picture.format == "JPEG":
-        if picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
+        if _is_turned(picture):
             height, width = width, height
         picture.draft(None, (width, height))
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
-from biomass_pl.errors import FoldError, listed
+from biomass_pl.data.tables import read_table
+from biomass_pl.errors import DataError, FoldError, listed
 
 NEVER_HELD_OUT = -1
 """Fold of an item that every training learns from and none is scored on."""
@@ -120,8 +121,8 @@ def split_folds(
     return folds
 
 
-def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
-    """Reads given folds from a CSV file with the names of the photos and `fold`.
+def read_folds(path: Path, image_ids: pd.Series, *, encoding: str | None = None) -> pd.Series:
+    """Reads given folds from a CSV or Excel file with the names of the photos and `fold`.
 
     The names stand in a column called as `image_ids` is, or `sample_id_prefix`. Fold -1 stays in training always; so
     one split into training and validation is written with the folds -1 and 0.
@@ -129,6 +130,7 @@ def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
     Args:
         path: The fold file.
         image_ids: Photos that must be in it, no more and no fewer.
+        encoding: Encoding of a CSV file; none takes UTF-8.
 
     Returns:
         Fold number per photo in the order of `image_ids`, indexed by `image_id`.
@@ -139,17 +141,12 @@ def read_folds(path: Path, image_ids: pd.Series) -> pd.Series:
     if not path.is_file():
         raise FoldError(f"Fold file {path} does not exist. Correct data.fold_csv.")
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise FoldError(
-            f"Fold file {path} is not a readable CSV table ({error}). Export it again as UTF-8 CSV."
-        ) from error
+        rows = read_table(path, encoding=encoding).rows
+    except DataError as error:
+        raise FoldError(f"Fold file {error}") from error
     names = str(image_ids.name)
     if names not in rows:
         rows = rows.rename(columns={"sample_id_prefix": names})
-    if not isinstance(rows.index, pd.RangeIndex):
-        # Pandas takes the first value of a row that is longer than the header for the name of the row.
-        raise FoldError(f"Fold file {path} has rows with more values than its header has columns; correct it.")
     if not {names, "fold"} <= set(rows.columns):
         raise FoldError(f"Fold file {path} needs the columns {names} (or sample_id_prefix) and fold; add or rename.")
     rows["fold"], problems = _parse_fold_numbers(rows["fold"])
@@ -169,7 +166,7 @@ def _parse_fold_numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
     numbers = pd.to_numeric(texts.where(whole), errors="coerce")
     problems = [
         f"line {line}: fold '{text}' is not a number from 0 up (or -1: always trained on)"
-        for line, text in zip(texts.index[~whole].to_numpy() + 2, texts[~whole], strict=True)
+        for line, text in texts[~whole].items()
     ]
     return numbers, problems
 

@@ -232,6 +232,7 @@ def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Ses
         fingerprint=fingerprint(cli.datamodule, folds.assigned),
         settings=settings_digest(yaml.safe_load(text)),
         oof=options.oof is not False,
+        aspect_ratios=cli.datamodule.aspect_ratios(),
         files={FOLDS_CSV: folds.assigned.reset_index().to_csv(index=False)},
         configurations=dict.fromkeys(folds.asked, text),
     )

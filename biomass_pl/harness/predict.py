@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from biomass_pl.data.base import Source
+from biomass_pl.data.photo_shapes import warn_of_shapes
 from biomass_pl.data.photos import find_photos
 from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import ConfigError, DataError, RunError, listed
@@ -215,7 +216,9 @@ class _Command:
 
     def predict_images(self) -> None:
         """Predicts any photos by the mean of the folds."""
-        mean = self._mean_of_folds("files", find_photos(self.options.images or []))
+        photos = find_photos(self.options.images or [])
+        mean = self._mean_of_folds("files", photos)
+        warn_of_shapes([photo for photo in photos if str(photo) not in mean.broken], self.run.aspect_ratios())
         table = mean.table
         if self.options.skip_broken:
             id_column = mean.cli.datamodule.id_columns[0]

@@ -78,15 +78,17 @@ class ContextAdjustment(nn.Module):
         A class without photos, or a target that is always 0, gets 1.
 
         Args:
-            grams: Targets (photos, 5) of the training fold.
+            grams: Targets (photos, 5) of the training fold, NaN where unknown.
             codes: Class numbers (photos,) of the training fold: `state`, `month`, `species`.
         """
         for target, names in _CONTEXTS.items():
-            overall = grams[:, target].mean()
+            is_known = ~grams[:, target].isnan()
+            values = grams[:, target] if is_known.all() else grams[is_known, target]
+            overall = values.mean()  # NaN, which is not above 0, where nothing is known
             for name in names:
-                members = _members(codes[name], CLASSES[name])
+                members = _members(codes[name][is_known], CLASSES[name])
                 counts = members.sum(dim=0)
-                means = (members * grams[:, target, None]).sum(dim=0) / counts
+                means = (members * values[:, None]).sum(dim=0) / counts
                 known = (counts > 0) & (overall > 0)
                 self.get_buffer(_factors(target, name)).copy_(torch.where(known, means / overall, 1.0))
 

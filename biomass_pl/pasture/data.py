@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 
 from biomass_pl.data.base import Truth
 from biomass_pl.data.photo_changes import AugmentationConfig
+from biomass_pl.data.photo_shapes import AspectRatios, aspect_ratios
 from biomass_pl.data.splits import read_folds
+from biomass_pl.data.table_values import DateFormat
 from biomass_pl.data.tiled_dataset import TiledDataset, TiledPhoto
 from biomass_pl.data.tiled_photos import TiledPhotoDataModule, make_bank, require_positive, require_probabilities
 from biomass_pl.data.tiles import PhotoViews, make_geometry
@@ -19,10 +22,11 @@ from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.dataset import MixedDataset
 from biomass_pl.pasture.folds import Strategy, make_folds
+from biomass_pl.pasture.metadata import METADATA
 from biomass_pl.pasture.mixing import MixingConfig
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.pasture.scores import weighted_r2
-from biomass_pl.pasture.tables import METADATA, read_labels, read_test_photos, warn_about_labels
+from biomass_pl.pasture.tables import Labels, TableSettings, load_labels, read_test_photos, warn_about_labels
 from biomass_pl.pasture.targets import TARGETS
 
 logger = logging.getLogger(__name__)
@@ -32,10 +36,15 @@ _RENDERED_WIDTH = 480
 
 
 class PastureDataModule(TiledPhotoDataModule):
-    """Pasture photos in the layout of CSIRO Image2Biomass: `train.csv`, `train/`, `test.csv`, `test/`.
+    """Pasture photos: in the layout of CSIRO Image2Biomass, or with a table of one's own that has a row per photo.
 
     Args:
         root: Data folder.
+        table: Label table in root, CSV or Excel; none takes train.csv, else the only table there.
+        test_table: Test table in root; none takes test.csv.
+        columns: Headings by image, the targets, Sampling_Date, State and Species, where these are called otherwise.
+        encoding: Encoding of CSV files, such as cp1252; none takes UTF-8.
+        date_format: Order in which days are written; none takes the year first.
         render_sample: Photos of the rendered sample that is put into `root` when `root` does not exist; 0: none.
         num_folds: Number of cross-validation folds.
         cv_strategy: How photos are kept together, by month, date, site or not at all; by default group_date.
@@ -72,6 +81,11 @@ class PastureDataModule(TiledPhotoDataModule):
         self,
         *,
         root: Path = Path("data"),
+        table: Path | None = None,
+        test_table: Path | None = None,
+        columns: dict[str, str | None] | None = None,
+        encoding: str | None = None,
+        date_format: DateFormat | None = None,
         render_sample: int = 0,
         num_folds: int = 5,
         cv_strategy: Strategy | None = None,
@@ -121,6 +135,9 @@ class PastureDataModule(TiledPhotoDataModule):
                 f"data.fold_csv and data.cv_strategy {cv_strategy} both say which photos are held out. "
                 "Give one of them (--data.cv_strategy null)."
             )
+        self.tables = TableSettings(
+            table=table, test_table=test_table, columns=columns, encoding=encoding, date_format=date_format
+        )
         self.render_sample = render_sample
         self.num_folds = num_folds
         self.cv_strategy: Strategy = cv_strategy or "group_date"
@@ -139,13 +156,17 @@ class PastureDataModule(TiledPhotoDataModule):
                 "Set them to 0, or data.bank_views to 0."
             )
 
+    @cached_property
+    def _label_table(self) -> Labels:
+        return load_labels(self.root, self.tables)
+
     def read_labels(self) -> pd.DataFrame:
-        """The label table: `image_id`, `image_path`, metadata, five targets in grams."""
-        return read_labels(self.root)
+        """The label table: `image_id`, `image_path`, metadata, five targets in grams, NaN where unknown."""
+        return self._label_table.photos
 
     def read_test_photos(self) -> pd.DataFrame:
-        """`image_id` and `image_path` of `test.csv`."""
-        return read_test_photos(self.root)
+        """`image_id` and `image_path` of the test table."""
+        return read_test_photos(self.root, self.tables)
 
     def label_tensors(self, table: pd.DataFrame) -> dict[str, torch.Tensor]:
         """Grams `target` (photos, 5), and class numbers `state`, `month` and `species`; -1 is unknown."""
@@ -153,16 +174,18 @@ class PastureDataModule(TiledPhotoDataModule):
         return {"target": grams, **{name: torch.tensor(column) for name, column in class_codes(table).items()}}
 
     def prepare(self) -> None:
-        """Renders a sample where it is asked for and `root` does not exist; warns of what is odd in the label table."""
+        """Renders a sample where it is asked for and `root` does not exist; tells what was found in the label table."""
         if self.render_sample and not self.root.exists():
             logger.warning("%s does not exist: rendering a sample of %d photos", self.root, self.render_sample)
             render_sample(out=self.root, photos=self.render_sample, width=_RENDERED_WIDTH)
+        for note in self._label_table.notes:
+            logger.info(note)
         warn_about_labels(self.labels)
 
     def make_folds(self) -> pd.Series:
         """The fold in which each photo is held out, by `fold_csv` or the strategy; -1 for none."""
         if self.fold_csv is not None:
-            return read_folds(self.fold_csv, self.labels["image_id"])
+            return read_folds(self.fold_csv, self.labels["image_id"], encoding=self.tables.encoding)
         return make_folds(self.labels, strategy=self.cv_strategy, num_folds=self.num_folds, seed=self.seed)
 
     def check(self) -> None:
@@ -175,12 +198,16 @@ class PastureDataModule(TiledPhotoDataModule):
         self._check_mixing()
         super().check()
 
+    def aspect_ratios(self) -> AspectRatios:
+        """The least and the greatest width by height of the labelled photos."""
+        return aspect_ratios(self.root / path for path in self.labels["image_path"])
+
     def check_split(self) -> None:
-        """Also refuses a fold whose held-out photos have no score.
+        """Also refuses a fold whose held-out photos have no score, and warns of one that lacks a target to learn.
 
         Raises:
             ConfigError: A setting asks for more than the training photos of the fold.
-            FoldError: All held-out grams are equal.
+            FoldError: All held-out grams that are known are equal.
         """
         super().check_split()
         grams = self.labels.loc[self.held_out(), list(TARGETS)].to_numpy()
@@ -190,9 +217,16 @@ class PastureDataModule(TiledPhotoDataModule):
                 "R2 is not defined for them. Lower data.num_folds, or give folds that spread the photos as "
                 "data.fold_csv."
             )
+        untaught = ~np.isnan(grams).all(axis=0) & np.isnan(self.training_targets()).all(axis=0)
+        if untaught.any():
+            logger.warning(
+                "Fold %d holds out all photos with known %s: nothing teaches what is predicted of it.",
+                self.split.fold,
+                " and ".join(target for target, is_so in zip(TARGETS, untaught, strict=True) if is_so),
+            )
 
     def training_targets(self) -> np.ndarray:
-        """Grams (photos, 5) of the photos that this fold trains on."""
+        """Grams (photos, 5) of the photos that this fold trains on, NaN where unknown."""
         return self.labels.loc[~self.held_out(), list(TARGETS)].to_numpy(dtype=np.float32)
 
     def training_classes(self) -> dict[str, np.ndarray]:
@@ -210,6 +244,6 @@ class PastureDataModule(TiledPhotoDataModule):
         if self.mixing.is_on and missing:
             asked = "mixup_prob" if self.mixing.mixup_prob > 0 else "cutmix_prob"
             raise ConfigError(
-                f"data.{asked} mixes photos of the same State, month and species group, and train.csv has no column "
-                f"{', '.join(missing)}. Add what is missing, or set data.{asked} to 0."
+                f"data.{asked} mixes photos of the same State, month and species group, and the label table has no "
+                f"column {', '.join(missing)}. Add what is missing, or set data.{asked} to 0."
             )

@@ -58,7 +58,7 @@ def _require_columns(table: pd.DataFrame, strategy: Strategy) -> None:
     for column in _COLUMNS[strategy]:
         if column not in table:
             raise FoldError(
-                f"cv_strategy {strategy} needs the column {column}, which train.csv lacks. "
+                f"cv_strategy {strategy} needs the column {column}, which the label table lacks. "
                 "Add it, or choose data.cv_strategy stratified."
             )
         empty = table["image_id"][table[column].isna()].tolist()
@@ -84,8 +84,16 @@ def _strata(table: pd.DataFrame, strategy: Strategy) -> np.ndarray:
     """Class labels that every fold should hold in the same shares."""
     if strategy == "group_date_state":
         return np.asarray(table["State"])
+    grams = table[_stratified_target(table)]
     # Where all grams are equal there are no quartiles but one stratum.
-    quartile = pd.qcut(table[TARGETS[TOTAL]], 4, labels=False, duplicates="drop").fillna(0).astype(int).astype(str)
+    quartile = pd.qcut(grams, 4, labels=False, duplicates="drop").fillna(0).astype(int).astype(str)
+    quartile = quartile.where(grams.notna(), "unknown")
     if strategy == "group_date_state_bin":
         return np.asarray(table["State"] + " " + quartile)
     return np.asarray(quartile)
+
+
+def _stratified_target(table: pd.DataFrame) -> str:
+    """The total; where no photo has one, the target that most have."""
+    total = TARGETS[TOTAL]
+    return total if table[total].notna().any() else str(table[list(TARGETS)].notna().sum().idxmax())

@@ -5,10 +5,12 @@ Order of the targets everywhere: Green, Dead, Clover, GDM, Total.
 
 import abc
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from biomass_pl.pasture.sums import with_sums
 from biomass_pl.pasture.targets import CLOVER, DEAD, GDM, GREEN, TARGETS, TOTAL
 
 LARGEST_LOG_GRAMS = 20.0
@@ -38,7 +40,7 @@ class BiomassHead(nn.Module, abc.ABC):
         """Sets the biases of the output layers so that predictions start near the mean.
 
         Args:
-            grams: Targets (photos, 5) of the training fold.
+            grams: Targets (photos, 5) of the training fold, NaN where unknown.
         """
 
     def _to_grams(self, output: Tensor) -> Tensor:
@@ -50,6 +52,28 @@ class BiomassHead(nn.Module, abc.ABC):
         """The output that `_to_grams` turns into these grams."""
         positive = (torch.log1p(grams) if self.log_target else grams).clamp(min=_SMALLEST_SHARE)
         return positive + torch.log(-torch.expm1(-positive))
+
+
+def starting_means(grams: Tensor) -> Tensor:
+    """Means (5,) of the targets to start from, each over the photos of which it is known.
+
+    A target known of no photo gets what the sums leave for it; where they leave it open, green, dead and clover are
+    taken as equal.
+
+    Args:
+        grams: Targets (photos, 5), NaN where unknown; at least one is known.
+    """
+    if not grams.isnan().any():
+        return grams.mean(dim=0)
+    means = with_sums(grams.nanmean(dim=0)[None].double().numpy())
+    parts = {GREEN: 1, DEAD: 1, CLOVER: 1, GDM: 2, TOTAL: 3}
+    known = [target for target in parts if not np.isnan(means[0, target])]
+    # The wholes first, of which the parts are shares.
+    for target, source in ((TOTAL, known[-1]), (GDM, TOTAL), (GREEN, GDM)):
+        if np.isnan(means[0, target]):
+            means[0, target] = means[0, source] * parts[target] / parts[source]
+            means = with_sums(means)
+    return torch.tensor(means[0].clip(min=0), dtype=grams.dtype)
 
 
 class SoftmaxRatioHead(BiomassHead):
@@ -77,7 +101,7 @@ class SoftmaxRatioHead(BiomassHead):
 
     def start_at(self, grams: Tensor) -> None:
         """Starts at the mean total and the mean shares of the training fold."""
-        mean = grams.mean(dim=0)
+        mean = starting_means(grams)
         _set_bias(self.total, self._from_grams(mean[[TOTAL]]))
         shares = mean[[GREEN, DEAD, CLOVER]] / mean[TOTAL].clamp(min=_SMALLEST_SHARE)
         _set_bias(self.shares, self.temperature * shares.clamp(min=_SMALLEST_SHARE).log())
@@ -107,7 +131,7 @@ class HierarchicalRatioHead(BiomassHead):
 
     def start_at(self, grams: Tensor) -> None:
         """Starts at the mean total and the mean shares of the training fold."""
-        mean = grams.mean(dim=0)
+        mean = starting_means(grams)
         _set_bias(self.total, self._from_grams(mean[[TOTAL]]))
         for layers, part, whole in ((self.gdm_share, GDM, TOTAL), (self.green_share, GREEN, GDM)):
             share = mean[[part]] / mean[whole].clamp(min=_SMALLEST_SHARE)
@@ -133,7 +157,7 @@ class FiveHeads(BiomassHead):
 
     def start_at(self, grams: Tensor) -> None:
         """Starts at the mean of every target in the training fold."""
-        outputs = self._from_grams(grams.mean(dim=0))
+        outputs = self._from_grams(starting_means(grams))
         for head, output in zip(self.heads, outputs, strict=True):
             _set_bias(head, output)
 

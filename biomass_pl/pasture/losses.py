@@ -1,4 +1,4 @@
-"""Losses for the five targets."""
+"""Losses for the five targets, each over the photos of which it is known."""
 
 import abc
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class PastureLoss(nn.Module, abc.ABC):
 
         Args:
             prediction: Grams (B, 5).
-            target: Grams (B, 5).
+            target: Grams (B, 5), NaN where unknown.
             log_target: Compare log1p(grams) instead of grams.
         """
 
@@ -70,11 +70,12 @@ class WeightedLoss(PastureLoss):
 
     def forward(self, prediction: Tensor, target: Tensor, *, log_target: bool) -> dict[str, Tensor]:
         """Parts `regression` and, where their weights are not 0, `ratio` and `constraint`."""
-        errors = list(_squared_gaps(prediction, target, log_target))
+        expected, share = _expected(prediction, target)
+        errors = list(_squared_gaps(prediction, expected, log_target))
         if self.huber_for_dead:
-            compared, expected = (_scaled(grams[:, DEAD], log_target) for grams in (prediction, target))
-            errors[DEAD] = F.huber_loss(compared, expected, delta=self.huber_delta)
-        parts = {"regression": _weighted_sum(errors, self.target_weights)}
+            compared, dead = (_scaled(grams[:, DEAD], log_target) for grams in (prediction, expected))
+            errors[DEAD] = F.huber_loss(compared, dead, delta=self.huber_delta)
+        parts = {"regression": _weighted_sum(errors, share, self.target_weights)}
         if self.ratio_weight:
             parts["ratio"] = self.ratio_weight * share_divergence(prediction, target)
         if self.constraint_weight:
@@ -115,9 +116,10 @@ class FocalMSE(PastureLoss):
 
     def forward(self, prediction: Tensor, target: Tensor, *, log_target: bool) -> dict[str, Tensor]:
         """Parts `regression` and, where its weight is not 0, `constraint`."""
-        errors = _scaled(prediction, log_target) - _scaled(target, log_target)
+        expected, share = _expected(prediction, target)
+        errors = _scaled(prediction, log_target) - _scaled(expected, log_target)
         weighted = self._weights(errors.detach().abs()) * errors.square()
-        parts = {"regression": _weighted_sum(weighted.mean(dim=0), self.target_weights)}
+        parts = {"regression": _weighted_sum(weighted.mean(dim=0), share, self.target_weights)}
         if self.constraint_weight:
             parts["constraint"] = self.constraint_weight * identity_gaps(prediction, log_target=log_target)
         return parts
@@ -154,9 +156,10 @@ class DeadAware(PastureLoss):
 
     def forward(self, prediction: Tensor, target: Tensor, *, log_target: bool) -> dict[str, Tensor]:
         """Parts `regression` and, where their weight is not 0, `dead_derived` and `constraint`."""
-        errors = list(_squared_gaps(prediction, target, log_target))
-        errors[DEAD] = F.huber_loss(prediction[:, DEAD].log1p(), target[:, DEAD].log1p(), delta=self.huber_delta)
-        parts = {"regression": _weighted_sum(errors, self.target_weights)}
+        expected, share = _expected(prediction, target)
+        errors = list(_squared_gaps(prediction, expected, log_target))
+        errors[DEAD] = F.huber_loss(prediction[:, DEAD].log1p(), expected[:, DEAD].log1p(), delta=self.huber_delta)
+        parts = {"regression": _weighted_sum(errors, share, self.target_weights)}
         if self.auxiliary_weight:
             # Dead learns from the other two here; they are not pulled towards Dead.
             derived = (prediction[:, TOTAL] - prediction[:, GDM]).clamp(min=0).detach()
@@ -166,16 +169,20 @@ class DeadAware(PastureLoss):
 
 
 def share_divergence(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean KL(true || predicted) of the shares of green, dead and clover, over photos with any grams.
+    """Mean KL(true || predicted) of the shares of green, dead and clover, over photos of which all three are known.
+
+    Photos without any grams have no shares, and are left out too.
 
     Args:
         prediction: Grams (B, 5).
-        target: Grams (B, 5).
+        target: Grams (B, 5), NaN where unknown.
     """
     components = [GREEN, DEAD, CLOVER]
-    true_total = target[:, components].sum(dim=1, keepdim=True)
+    is_known = ~target[:, components].isnan().any(dim=1, keepdim=True)
+    true = torch.where(is_known, target[:, components], 0.0)
+    true_total = true.sum(dim=1, keepdim=True)
     predicted = prediction[:, components].clamp(min=_SMALLEST_GRAMS)
-    true_shares = target[:, components] / true_total.clamp(min=_SMALLEST_GRAMS)
+    true_shares = true / true_total.clamp(min=_SMALLEST_GRAMS)
     log_predicted = (predicted / predicted.sum(dim=1, keepdim=True)).log()
     divergence = F.kl_div(log_predicted, true_shares, reduction="none").sum(dim=1)
     has_grams = (true_total[:, 0] > 0).to(divergence.dtype)
@@ -199,12 +206,21 @@ def _squared_gaps(grams: Tensor, others: Tensor, log_target: bool) -> Tensor:
     return (_scaled(grams, log_target) - _scaled(others, log_target)).square().mean(dim=0)
 
 
+def _expected(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets (B, 5) without errors where they are unknown, and by what their mean errors (5,) are then too small."""
+    is_known = ~target.isnan()
+    share = len(target) / is_known.sum(dim=0).clamp(min=1)
+    # A factor of exactly 1 where all is known: nothing changes in the last digit.
+    return torch.where(is_known, target, prediction.detach()), share
+
+
 def _scaled(grams: Tensor, log_target: bool) -> Tensor:
     return torch.log1p(grams) if log_target else grams
 
 
-def _weighted_sum(errors: Iterable[Tensor], weights: TargetWeights) -> Tensor:
-    return torch.stack([weight * error for weight, error in zip(weights, errors, strict=True)]).sum()
+def _weighted_sum(errors: Iterable[Tensor], share: Tensor, weights: TargetWeights) -> Tensor:
+    """Sum of the errors of the targets, each enlarged by its `share` of `_expected`, and weighted."""
+    return (torch.stack([weight * error for weight, error in zip(weights, errors, strict=True)]) * share).sum()
 
 
 def _check_target_weights(weights: TargetWeights) -> None:

@@ -22,10 +22,8 @@ from biomass_pl.evaluation.report import (
 )
 from biomass_pl.evaluation.submission import in_sample_order
 from biomass_pl.pasture.scores import mean_r2, target_scores, weighted_r2
+from biomass_pl.pasture.sums import GRAM_DECIMALS
 from biomass_pl.pasture.targets import SCORE_WEIGHTS, TARGETS
-
-GRAM_DECIMALS = 6
-"""Predicted grams are written, and scored, to the microgram."""
 
 _PREDICTED = tuple(f"{target}_pred" for target in TARGETS)
 _SITE_COLUMNS = ["State", "Sampling_Date"]
@@ -33,7 +31,7 @@ _UNKNOWN_STATE = "unknown"
 
 
 class PastureReport(Report):
-    """Tables with `image_id`, `fold`, the five targets and `<target>_pred` in grams."""
+    """Tables with `image_id`, `fold`, the five targets (empty where unknown) and `<target>_pred` in grams."""
 
     stacking = StackColumns(kind="regression", truth=TARGETS, predicted=_PREDICTED)
 
@@ -49,9 +47,8 @@ class PastureReport(Report):
             caption=f"{pooled_caption(scores, 'weighted_r2')}\nconstant: every photo the mean of the other folds",
             headings=["R2", "RMSE g", "MAE g", *(f"fold {fold}" for fold in folds)],
         )
-        for target in TARGETS:
-            own = pooled["targets"][target]
-            per_fold = [formatted(fold["targets"][target]["r2"]) for fold in folds.values()]
+        for target, own in pooled["targets"].items():
+            per_fold = [formatted(fold["targets"].get(target, {}).get("r2")) for fold in folds.values()]
             grid.add_row(target, formatted(own["r2"]), formatted(own["rmse"], 2), formatted(own["mae"], 2), *per_fold)
         grid.add_section()
         for name in ("weighted_r2", "mean_r2"):
@@ -84,12 +81,12 @@ def score_table(table: pd.DataFrame) -> dict[str, Any]:
     """Scores a table of predictions.
 
     Args:
-        table: A row per photo with `fold`, the targets and `<target>_pred` in grams, and `State` and
-            `Sampling_Date` where known.
+        table: A row per photo with `fold`, the targets (NaN where unknown) and `<target>_pred` in grams, and `State`
+            and `Sampling_Date` where known.
 
     Returns:
-        `pooled` and `folds` (by number as text): `photos`, `weighted_r2`, `mean_r2`, and `targets` with
-        `r2`, `rmse` and `mae` in grams; None where a score is not defined. `pooled` also has
+        `pooled` and `folds` (by number as text): `photos`, `weighted_r2`, `mean_r2`, and `targets`, those known of any
+        photo, with `r2`, `rmse` and `mae` in grams; None where a score is not defined. `pooled` also has
         `weighted_r2_interval`, 95 % by a bootstrap over sites (State and date; photos where these are unknown).
         `constant`: `weighted_r2` and `mean_r2`, pooled and per fold, of a prediction that knows of each target only
         its mean over the other folds; None with a single fold.
@@ -122,33 +119,35 @@ def bootstrap_interval(table: pd.DataFrame) -> tuple[list[float] | None, str]:
     truth, prediction = _grams(table)
     if count < 2 or defined(weighted_r2(truth, prediction)) is None:
         return None, drawn
-    weights = np.broadcast_to(np.array([SCORE_WEIGHTS[target] for target in TARGETS]), truth.shape)
+    weights = np.where(np.isnan(truth), 0.0, np.array([SCORE_WEIGHTS[target] for target in TARGETS]))
+    truth = np.nan_to_num(truth)
     # The score depends on these sums alone, so a draw is a weighted sum over units.
     terms = [weights, weights * truth, weights * truth**2, weights * (truth - prediction) ** 2]
     sums = np.stack([np.bincount(units, term.sum(axis=1), minlength=count) for term in terms], axis=1)
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP_DRAWS)
     weight, first, second, error = (draws @ sums).T
-    spread = second - first**2 / weight
+    with np.errstate(invalid="ignore"):  # of units without a known value; such a draw has no spread above 0
+        spread = second - first**2 / weight
     scores = 1 - error[spread > 0] / spread[spread > 0]
     low, high = np.quantile(scores, [0.025, 0.975])
     return [float(low), float(high)], drawn
 
 
 def scatter(table: pd.DataFrame) -> Figure:
-    """Predicted against true grams: a panel per target with its R2, coloured by state.
+    """Predicted against true grams: a panel per target that is known at all with its R2, coloured by state.
 
     Args:
         table: An out-of-fold table with targets, `<target>_pred` and, where known, `State`.
     """
     scores = target_scores(*_grams(table))
     states = table["State"].fillna(_UNKNOWN_STATE) if "State" in table else pd.Series(_UNKNOWN_STATE, table.index)
-    figure = Figure(figsize=(4 * len(TARGETS), 4.4), layout="constrained")
-    for panel, target in zip(figure.subplots(1, len(TARGETS)), TARGETS, strict=True):
+    figure = Figure(figsize=(4 * len(scores), 4.4), layout="constrained")
+    for panel, (target, score) in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True):
         for state, rows in table.groupby(states):
             panel.scatter(rows[target], rows[f"{target}_pred"], s=14, alpha=0.7, label=str(state))
-        largest = table[[target, f"{target}_pred"]].to_numpy(dtype=float).max()
+        largest = table.loc[table[target].notna(), [target, f"{target}_pred"]].to_numpy(dtype=float).max()
         panel.plot([0, largest], [0, largest], color="grey", linewidth=1)
-        title = f"{target}, R2 {formatted(defined(scores[target]['r2']), 2)}"
+        title = f"{target}, R2 {formatted(defined(score['r2']), 2)}"
         panel.set(title=title, xlabel="measured, g", ylabel="out-of-fold prediction, g")
         panel.set_aspect("equal", adjustable="datalim")
     figure.axes[0].legend()
@@ -181,4 +180,4 @@ def _constant_prediction(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _grams(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return table[list(TARGETS)].to_numpy(), table[list(_PREDICTED)].to_numpy()
+    return table[list(TARGETS)].to_numpy(dtype=float), table[list(_PREDICTED)].to_numpy()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.errors import RunError
+from biomass_pl.errors import DataError, RunError
 from biomass_pl.evaluation.probe import LinearProbe, fit_class_probe, fit_value_probe, mean_r2
 
 VECTOR, ROW = "vector", "row"
@@ -48,9 +48,19 @@ def known_items(data: FoldDataModule, columns: Sequence[str], *, classes: bool) 
         data: The data module.
         columns: Columns of their table with the truth.
         classes: Whether the first column holds classes; otherwise all hold values.
+
+    Raises:
+        DataError: A value is missing.
     """
     rows = {str(name): row for row, name in enumerate(data.names())}
     truth = data.items()[list(columns)]
+    lacking = truth.isna()
+    if lacking.any(axis=None):
+        incomplete = ", ".join(map(str, truth.columns[lacking.any()]))
+        raise DataError(
+            f"{lacking.any(axis=1).sum()} {data.item_noun}(s) lack {incomplete}, which the linear probe of "
+            "pre-training needs of all. Leave their rows out, and give the photos as model.unlabelled."
+        )
     if not classes:
         return KnownItems(rows=rows, values=truth.to_numpy(dtype=np.float64))
     numbers, names = pd.factorize(truth.iloc[:, 0], sort=True)

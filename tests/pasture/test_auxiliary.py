@@ -199,3 +199,16 @@ def test_adjusted_grams_are_at_least_half_the_raw_ones_and_those_without_factors
     adjusted = estimated()(grams, logits)
     assert adjusted.isfinite().all() and (adjusted >= grams / 2 - 1e-5).all()
     torch.testing.assert_close(ContextAdjustment()(grams, logits), grams)
+
+
+def test_factors_are_those_of_the_photos_whose_grams_are_known():
+    more = torch.full((2, 5), float("nan"))
+    context = ContextAdjustment()
+    context.estimate(
+        torch.cat([GRAMS, more]), {name: torch.cat([column, column[:2]]) for name, column in KNOWN.items()}
+    )
+    expected = dict(estimated().named_buffers())
+    for name, factors in context.named_buffers():
+        assert torch.equal(factors, expected[name])
+    context.estimate(more, {name: column[:2] for name, column in KNOWN.items()})
+    assert all((factors == 1).all() for _, factors in context.named_buffers())

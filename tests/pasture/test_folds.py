@@ -11,6 +11,7 @@ from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import FoldError
 from biomass_pl.pasture.folds import Strategy, make_folds
 from biomass_pl.pasture.tables import read_labels
+from biomass_pl.pasture.targets import TARGETS
 
 STRATEGIES = get_args(Strategy)
 GROUPED = {
@@ -180,3 +181,18 @@ def test_folds_that_were_made_read_back_the_same(tmp_path):
     folds = make_folds(PASTURE, strategy="group_date", num_folds=4, seed=0)
     folds.rename_axis("sample_id_prefix").reset_index().to_csv(tmp_path / "folds.csv", index=False)
     pd.testing.assert_series_equal(read_folds(tmp_path / "folds.csv", PASTURE["image_id"]), folds, check_dtype=False)
+
+
+def test_photos_without_a_total_are_spread_over_the_folds_as_a_stratum_of_their_own():
+    table = PASTURE.assign(Dry_Total_g=PASTURE["Dry_Total_g"].where(PASTURE.index % 4 != 0))
+    folds = make_folds(table, strategy="stratified", num_folds=3, seed=1)
+    unknown = folds[table["Dry_Total_g"].isna().to_numpy()]
+    assert unknown.value_counts().tolist() == [6, 6, 6]
+
+
+def test_where_no_total_is_known_the_target_that_most_photos_have_is_spread():
+    both = PASTURE.assign(**{target: float("nan") for target in TARGETS if target != "Dry_Total_g"})
+    green = both.rename(columns={"Dry_Total_g": "Dry_Green_g", "Dry_Green_g": "Dry_Total_g"})
+    assert make_folds(green, strategy="stratified", num_folds=3, seed=1).equals(
+        make_folds(both, strategy="stratified", num_folds=3, seed=1)
+    )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from biomass_pl.pasture.heads import BiomassHead, FiveHeads, HierarchicalRatioHead, SoftmaxRatioHead
+from biomass_pl.pasture.heads import BiomassHead, FiveHeads, HierarchicalRatioHead, SoftmaxRatioHead, starting_means
 from biomass_pl.pasture.targets import CLOVER, DEAD, GDM, GREEN, TOTAL
 
 HIDDEN = 8
@@ -228,3 +228,32 @@ def test_dropout_acts_in_training_only(kind):
     assert torch.equal(head(hidden), head(hidden))
     head.train()
     assert not torch.equal(head(hidden), head(hidden))
+
+
+NO = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("grams", "means"),
+    [
+        ([(10, 4, 2, 12, 16), (20, 4, 2, 22, 26)], (15, 4, 2, 17, 21)),
+        ([(NO, NO, NO, NO, 12), (NO, NO, NO, NO, 24)], (6, 6, 6, 12, 18)),
+        ([(10, 4, 2, 12, 16), (NO, NO, NO, NO, 20)], (10, 4, 2, 12, 18)),
+        ([(NO, NO, NO, 12, NO)], (6, 6, 6, 12, 18)),
+        ([(NO, 5, NO, NO, NO)], (5, 5, 5, 10, 15)),
+        ([(NO, 5, NO, NO, 20)], (7.5, 5, 7.5, 15, 20)),
+        ([(30, NO, NO, NO, NO), (NO, NO, NO, NO, 20)], (30, 6.666667, 0, 13.333333, 20)),
+    ],
+)
+def test_heads_start_at_what_is_known_and_what_follows(grams, means):
+    found = starting_means(torch.tensor(grams, dtype=torch.float32))
+    torch.testing.assert_close(found, torch.tensor(means, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_that_knows_totals_alone_starts_at_their_mean(kind):
+    head = make_head(kind, log_target=False)
+    zero_last_weights(head)
+    head.start_at(torch.tensor([[NO, NO, NO, NO, 12.0], [NO, NO, NO, NO, 24.0]]))
+    prediction = head(torch.zeros(1, HIDDEN))[0]
+    assert prediction[TOTAL].item() == pytest.approx(18, rel=1e-3) and prediction.isfinite().all()

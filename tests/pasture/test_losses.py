@@ -291,3 +291,58 @@ def test_alternative_losses_cost_nothing_for_the_truth_and_stay_finite_at_zero(l
 def test_a_setting_of_an_alternative_loss_that_cannot_work_is_named(loss, settings_, named):
     with pytest.raises(ConfigError, match=rf"model\.loss\.{named} is .*; give "):
         loss(**settings_)
+
+
+NO = math.nan
+LOSSES = [
+    WeightedLoss(ratio_weight=1.0, constraint_weight=0.5),
+    WeightedLoss(huber_for_dead=False),
+    FocalMSE(),
+    DeadAware(),
+]
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_photos_without_any_known_grams_change_neither_loss_nor_gradient(loss, log_target):
+    def parts(prediction, truth):
+        prediction = prediction.clone().requires_grad_()
+        found = loss(prediction, truth, log_target=log_target)
+        (found["regression"] + found.get("ratio", 0)).backward()
+        return found, prediction.grad
+
+    alone, gradient = parts(PREDICTION, TRUTH)
+    unknown = torch.full((3, 5), NO)
+    together, wider = parts(torch.cat([PREDICTION, PREDICTION, PREDICTION[:1]]), torch.cat([TRUTH, unknown]))
+    for name in set(alone) & {"regression", "ratio"}:
+        torch.testing.assert_close(together[name], alone[name])
+    torch.testing.assert_close(wider[:2], gradient)
+    assert (wider[2:] == 0).all()
+
+
+def test_each_target_is_compared_where_it_is_known():
+    truth = TRUTH.clone()
+    truth[0, TOTAL], truth[:, GDM] = NO, NO
+    loss = WeightedLoss(target_weights=(1.0, 0.0, 0.0, 1.0, 1.0), huber_for_dead=False)
+    # green 2.5 as before, GDM nothing, total 4 of the second photo alone
+    assert loss(PREDICTION, truth, log_target=False)["regression"].item() == pytest.approx(2.5 + 4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_totals_alone_teach_the_total_alone(loss):
+    truth = torch.full((2, 5), NO)
+    truth[:, TOTAL] = TRUTH[:, TOTAL]
+    prediction = PREDICTION.clone().requires_grad_()
+    loss(prediction, truth, log_target=False)["regression"].backward()
+    assert (prediction.grad[:, TOTAL] != 0).all() and (prediction.grad[:, :TOTAL] == 0).all()
+
+
+def test_shares_are_compared_where_all_three_parts_are_known():
+    truth = torch.tensor([[4.0, 4.0, 0.0, 4.0, 8.0], [4.0, NO, 0.0, 4.0, NO]])
+    prediction = torch.tensor([[1.0, 2.0, 1.0, 2.0, 4.0]]).expand(2, 5)
+    assert share_divergence(prediction, truth).item() == pytest.approx(math.log(2) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_batch_in_which_nothing_is_known_has_no_loss(loss):
+    assert loss(PREDICTION, torch.full((2, 5), NO), log_target=False)["regression"].item() == 0

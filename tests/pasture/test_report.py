@@ -377,3 +377,46 @@ def test_an_undefined_score_is_printed_as_a_dash():
     dead = next(line for line in text.splitlines() if "Dry_Dead_g" in line).split()
     assert dead[5] == "-"
     assert "None" not in text and "nan" not in text and "95 %" not in text
+
+
+def with_unknown(table: pd.DataFrame) -> pd.DataFrame:
+    """Green known of every second photo, the parts of GDM nowhere else."""
+    table = table.copy()
+    table.loc[table.index % 2 == 0, "Dry_Green_g"] = np.nan
+    return table.assign(Dry_Clover_g=np.nan, GDM_g=np.nan)
+
+
+def test_only_what_is_known_is_scored_shown_and_drawn():
+    table = with_unknown(make_table(sites=24))
+    scores = score_table(table)
+    known = ["Dry_Green_g", "Dry_Dead_g", "Dry_Total_g"]
+    values = [(SCORE_WEIGHTS[target], t, p) for target in known for t, p in pairs(table[table[target].notna()], target)]
+    assert scores["pooled"]["weighted_r2"] == pytest.approx(r2(values), abs=1e-12)
+    assert list(scores["pooled"]["targets"]) == known
+    low, high = scores["pooled"]["weighted_r2_interval"]
+    assert low < scores["pooled"]["weighted_r2"] < high
+    assert scores["constant"]["pooled"]["weighted_r2"] < scores["pooled"]["weighted_r2"]
+    text = io.StringIO()
+    Console(file=text, width=120).print(PastureReport().render(scores, title="scores"))
+    assert all(target in text.getvalue() for target in known) and "GDM_g" not in text.getvalue()
+    figure = scatter(table)
+    assert [axes.get_title().partition(",")[0] for axes in figure.axes] == known
+    assert all(np.isfinite(axes.lines[0].get_xdata()).all() for axes in figure.axes)
+    json.dumps(scores, allow_nan=False)
+
+
+def test_a_target_that_only_one_fold_knows_has_a_dash_in_the_others():
+    table = make_table(sites=24)
+    table.loc[table["fold"] != 1, "Dry_Green_g"] = np.nan
+    scores = score_table(table)
+    assert "Dry_Green_g" not in scores["folds"]["0"]["targets"] and "Dry_Green_g" in scores["folds"]["1"]["targets"]
+    text = io.StringIO()
+    Console(file=text, width=120).print(PastureReport().render(scores, title="scores"))
+    green = next(line for line in text.getvalue().splitlines() if "Dry_Green_g" in line)
+    assert green.split()[-3] == "-" == green.split()[-1] != green.split()[-2]
+
+
+def test_a_table_of_totals_alone_reads_back_as_it_was_scored():
+    table = make_table(sites=12).assign(**{target: np.nan for target in TARGETS if target != "Dry_Total_g"})
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    assert score_table(again)["pooled"]["weighted_r2"] == pytest.approx(score_table(table)["pooled"]["weighted_r2"])

@@ -191,3 +191,40 @@ def test_scores_of_a_whole_fold_are_not_the_mean_of_its_batches():
 def test_a_diverged_prediction_gives_nan_and_no_error():
     truth = 50 * np.random.default_rng(3).random((4, 5))
     assert np.isnan(list(pasture_scores(truth, truth * np.nan).values())).all()
+
+
+def by_hand(truth, forecast):
+    """The score of the known values, each with the weight of its target."""
+    values = [
+        (weight, Fraction(t), Fraction(f))
+        for row in zip(truth.tolist(), forecast.tolist(), strict=True)
+        for weight, t, f in zip(WEIGHTS, *row, strict=True)
+        if not math.isnan(t)
+    ]
+    return float(r2(values))
+
+
+@given(truth=grams, forecast=grams, unknown=arrays(np.bool_, (6, 5)))
+def test_unknown_values_count_for_nothing(truth, forecast, unknown):
+    known = truth[~unknown]
+    assume(len(known) > 1 and np.ptp(known) > 0.01)
+    partly = np.where(unknown, np.nan, truth)
+    assert weighted_r2(partly, forecast) == pytest.approx(by_hand(partly, forecast), rel=1e-9, abs=1e-9)
+    # Nor does what is predicted where nobody knows better.
+    assert weighted_r2(partly, np.where(unknown, np.nan, forecast)) == weighted_r2(partly, forecast)
+
+
+def test_totals_alone_are_scored_by_the_total_alone():
+    truth, forecast = (np.array(exact(rows), dtype=float) for rows in (TRUTH, FORECAST))
+    truth[:, :4] = np.nan
+    total = r2([(Fraction(1), Fraction(t), Fraction(f)) for t, f in zip(truth[:, 4], forecast[:, 4], strict=True)])
+    scores = pasture_scores(truth, forecast)
+    assert set(scores) == {"weighted_r2", "mean_r2", "r2_Dry_Total_g"}
+    assert list(scores.values()) == pytest.approx([float(total)] * 3)
+    assert set(target_scores(truth, forecast)) == {"Dry_Total_g"}
+
+
+def test_where_nothing_is_known_there_is_no_score():
+    nothing = np.full((3, 5), np.nan)
+    scores = pasture_scores(nothing, np.ones((3, 5)))
+    assert set(scores) == {"weighted_r2", "mean_r2"} and all(map(math.isnan, scores.values()))

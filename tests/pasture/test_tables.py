@@ -145,12 +145,12 @@ def test_a_missing_table_is_named_and_says_how_to_get_it(root, read, name):
     "content",
     [
         b"",
-        b"\xff\xfe\x00garbled",
+        b"\xff\xfe\x00garble",
         b'sample_id,image_path,target_name,target\n"a__GDM_g,train/a.jpg,GDM_g,1\n',
         b"sample_id,image_path,target_name,target\na__GDM_g,train/a.jpg,GDM_g,1\nb__GDM_g,train/b.jpg,GDM_g,1,9\n",
         b"sample_id,image_path,target_name,target\na__GDM_g,train/a.jpg,GDM_g,1,9\n",
     ],
-    ids=["empty", "not UTF-8", "open quote", "one long row", "every row too long"],
+    ids=["empty", "cut-off UTF-16", "open quote", "one long row", "every row too long"],
 )
 @pytest.mark.parametrize(("read", "name"), [(read_labels, "train.csv"), (read_test_photos, "test.csv")])
 def test_what_is_no_table_is_named_and_says_to_export_it_again(root, content, read, name):

@@ -1,0 +1,71 @@
+"""Photos that a table names: backslashes, and letter case of endings, as other systems write them."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name, which file systems allow at most; no folder in front of it needs to be as long."""
+
+
+class PhotoFiles:
+    """Finds the files that a table names.
+
+    Args:
+        root: Folder to which the names are relative.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[Path, list[str]] = {}
+
+    def find(self, name: str) -> str:
+        """The file that a name means, relative to the folder.
+
+        A backslash separates folders, unless a file is called so. Where no file has the name, the only one whose name
+        differs in the letter case of its ending is taken; without one, the name stays.
+        """
+        if "\0" in name or (self.root / name).is_file():
+            return name
+        name = name.replace("\\", "/")
+        path = self.root / name
+        if path.is_file() or not path.suffix:
+            return name
+        fitting = [
+            other
+            for other in self._names_in(path.parent)
+            if Path(other).stem == path.stem and Path(other).suffix.lower() == path.suffix.lower()
+        ]
+        return str(PurePosixPath(name).with_name(fitting[0])) if len(fitting) == 1 else name
+
+    def _names_in(self, folder: Path) -> list[str]:
+        if folder not in self._folders:
+            self._folders[folder] = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+        return self._folders[folder]
+
+
+def path_problem(root: Path, name: str) -> str | None:
+    """Why a table may not name a photo like that, or None: it must be the name of a file inside the folder."""
+    if "\0" in name or len(name.encode()) > _LONGEST_NAME:
+        return f"{name[:100]!r} is not the name of a file"
+    # Either way of reading backslashes.
+    if not all((root / way).resolve().is_relative_to(root.resolve()) for way in {name, name.replace("\\", "/")}):
+        return f"'{name}' leaves the data folder"
+    return None
+
+
+def names_of_photos(files: Sequence[str]) -> list[str]:
+    """A name for each photo: its file's without folders and ending, or with them where these tell photos apart.
+
+    Args:
+        files: Paths of the photos, relative to the data folder, none of them twice.
+    """
+    paths = [PurePosixPath(file) for file in files]
+    for names in ([path.stem for path in paths], [str(path.with_suffix("")) for path in paths]):
+        if _are_different(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _are_different(names: Iterable[str]) -> bool:
+    names = list(names)
+    return len(set(names)) == len(names)
