@@ -114,7 +114,15 @@ def test_a_command_with_another_model_has_a_network_that_there_is(command):
 
 
 def test_there_are_commands_of_every_kind():
-    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "stack", "sample", "bench", "bank"}
+    assert {command.split()[1] for command in COMMANDS} == {
+        "fit",
+        "predict",
+        "stack",
+        "sample",
+        "bench",
+        "bank",
+        "recipes",
+    }
 
 
 def links(readme: Path) -> list[str]:

@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from biomass_pl.cli import main
 from biomass_pl.errors import WeightsError
+from biomass_pl.leaf.task import LeafClassifier
+from biomass_pl.lesion.task import LesionClassifier
+from biomass_pl.pasture.task import HierarchicalRatio
 from biomass_pl.training.backbone import Backbone
 from biomass_pl.training.pretrained_weights import find_pretrained
+from biomass_pl.training.simclr import SimCLR
 from tests.training.weights_sources import (
     LITE0,
     PACKAGE,
@@ -122,6 +127,41 @@ def test_weights_that_do_not_fit_the_options_of_the_network_say_where_they_are_f
     fill_hub_cache(places / "hub", "test_byobnet.r160_in1k", random_weights("test_byobnet"))
     with pytest.raises(WeightsError, match="The pretrained weights of test_byobnet, timm's cache, do not fit"):
         start("test_byobnet", args={"stem_chs": 8})
+
+
+def leaf_classifier(**settings) -> LeafClassifier:
+    """One that also takes a band beside the colours."""
+    task = LeafClassifier(spectral_channels=1, use_dfca=False, **settings)
+    task.classes = ["healthy", "ill"]
+    return task
+
+
+@pytest.mark.parametrize("make", [HierarchicalRatio, LesionClassifier, leaf_classifier, SimCLR])
+def test_every_task_on_pictures_starts_from_them(make, places):
+    state = random_weights(VIT, img_size=SIZE)
+    fill_hub_cache(places / "hub", VIT, state)
+    task = make(backbone=VIT, pretrained=True, tile_size=SIZE)
+    task.configure_model()
+    assert has(task.backbone, state)
+    assert task.origin() == f"pretrained weights of {VIT}, timm's cache"
+
+
+@pytest.mark.parametrize("make", [LesionClassifier, SimCLR])
+def test_a_task_on_pictures_starts_from_a_package(make, places):
+    state = random_weights(LITE0)
+    install_package(places / "packages", renamed(state))
+    task = make(backbone=LITE0, pretrained=True, tile_size=SIZE)
+    task.configure_model()
+    assert has(task.backbone, state)
+
+
+def test_a_run_says_once_and_first_what_it_starts_from(places, recipe, workdir, capsys):
+    fill_hub_cache(places / "hub", VIT, random_weights(VIT))
+    short = ["--trainer.callbacks", "null", "--trainer.max_epochs", "1", "--folds", "0", "1", "--oof", "false"]
+    assert main(["fit", "--config", str(recipe), "--model.pretrained", "true", *short]) == 0
+    told = f"Starts from pretrained weights of {VIT}, timm's cache"
+    assert capsys.readouterr().err.count("Starts from") == 1
+    assert Path("lightning_logs/small/version_0/log.txt").read_text().splitlines()[0] == told
 
 
 @pytest.mark.parametrize("file", HUB_FILES)
