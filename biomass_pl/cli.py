@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from biomass_pl import __version__, commands
 from biomass_pl.errors import BiomassError, ConfigError
+from biomass_pl.packaged_recipes import find_recipe
 from biomass_pl.systems import all_systems
 from biomass_pl.terminal import LOGGER, MessageFormatter
 
@@ -35,11 +36,13 @@ commands:
   stack     gradient boosting on a run's predictions and on tables, over the same folds
   export    write the network of a fold into a file that torch alone runs
   bank      show or prune the features that frozen backbones have computed
+  recipes   list the recipes of the package, or copy them to edit
   sample    render labelled data to try things on
 
 first steps:
-  biomass fit --config configs/quickstart.yaml
-  biomass predict --images PHOTO_OR_FOLDER
+  biomass fit --config quickstart          render photos, train on them, score: in minutes
+  biomass predict --images PHOTO_OR_FOLDER  predict photos with what was trained
+  biomass recipes --out configs            recipes to edit, for photos of your own
 
 'biomass COMMAND --help' lists a command's options; --debug shows the traceback of an error.
 """
@@ -88,6 +91,8 @@ def _dispatch(arguments: list[str]) -> None:
         commands.sample(rest)
     elif command == "bank":
         commands.bank(rest)
+    elif command == "recipes":
+        commands.recipes(rest)
     elif command == "bench":
         _bench(rest)
     elif command == "fit":
@@ -100,7 +105,7 @@ def _dispatch(arguments: list[str]) -> None:
         _export(rest)
     else:
         raise ConfigError(
-            f"There is no command '{command}'. Choose fit, predict, stack, export, bench, bank or sample; "
+            f"There is no command '{command}'. Choose fit, predict, stack, export, bench, bank, recipes or sample; "
             "see biomass --help."
         )
 
@@ -295,15 +300,14 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpa
     """The command's own options, and what is Lightning's; a configuration comes before what overrides it."""
     parser.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help=argparse.SUPPRESS)
     own, rest = parser.parse_known_args(arguments)
+    recipes = [part for file in own.config for part in ("--config", str(find_recipe(file)))]
+    del own.config
     if {"-h", "--help"} & set(rest):
         from biomass_pl.harness.help import print_help
 
-        recipes = [part for file in own.config for part in ("--config", file)]
         print_help(parser, training=parser.prog.endswith("fit"), arguments=[*recipes, *rest])
         raise SystemExit(0)
-    configurations = [part for file in own.config for part in ("--config", file)]
-    del own.config
-    return own, configurations + rest
+    return own, recipes + rest
 
 
 def _yes_or_no(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biomass_pl.errors import ConfigError
+from biomass_pl.packaged_recipes import about, copy_recipes, recipe_names, recipes_folder
 from biomass_pl.systems import System, all_systems, resolved
 
 
@@ -106,3 +107,25 @@ def bank(arguments: Sequence[str]) -> None:
     console.print(table)
     total = sum(feature_set.size for feature_set in feature_sets) / GIGABYTE
     console.print(f"{total:.3g} GB in {options.dir}", highlight=False, soft_wrap=True)
+
+
+def recipes(arguments: Sequence[str]) -> None:
+    """`biomass recipes`: lists the recipes of the package, or copies them."""
+    parser = argparse.ArgumentParser(
+        prog="biomass recipes",
+        description="List the recipes that come with the package; biomass fit --config NAME trains one as it is.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="copy them here, to be edited; files that are there stay as they are"
+    )
+    folder = parser.parse_args(arguments).out
+    if folder is None:
+        width = max(map(len, recipe_names()))
+        for name in recipe_names():
+            print(f"{name:{width}}  {about(recipes_folder() / f'{name}.yaml')}")  # noqa: T201
+        return
+    copied, kept = copy_recipes(folder)
+    print(f"{len(copied)} recipes copied: {folder}")  # noqa: T201
+    if kept:
+        print(f"Already there and left as they are: {', '.join(kept)}")  # noqa: T201

@@ -222,7 +222,7 @@ def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False) 
     if not runs:
         kind, option = ("unfinished run", "--resume") if unfinished else ("run", "--run")
         raise RunError(
-            f"There is no {kind} in {logs}; train one with biomass fit --config configs/quickstart.yaml, "
+            f"There is no {kind} in {logs}; train one with biomass fit --config quickstart, "
             f"or name one elsewhere with {option} DIR."
         )
     runs.sort(key=lambda run: str(run.record()["created"]), reverse=True)

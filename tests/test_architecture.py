@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     {"__init__", "errors"},
-    {"files", "terminal", "systems", "extras"},
+    {"files", "terminal", "systems", "extras", "packaged_recipes"},
     {"runs"},
     {"new_runs"},
     {"data", "evaluation"},
@@ -101,6 +101,7 @@ TESTED_BY = {
     "trait/sample/scene.py": "trait/sample/test_render.py",
     "trait/system.py": "test_architecture.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
+    "training/weights_files.py": "training/test_backbone.py",
 }
 """Modules without a test file of their own name, which others test as they use them."""
 

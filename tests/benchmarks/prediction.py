@@ -38,7 +38,7 @@ def main() -> None:
         biomass(
             folder,
             *("fit", "--config", str(RECIPE), "--data.root", "data", "--folds", "0", "--oof", "false"),
-            *("--trainer.max_epochs", "3"),
+            *("--trainer.max_epochs", "3", "--model.backbone", "test_resnet.r160_in1k", "--model.pretrained", "false"),
         )
         photos = sorted((folder / "data" / "train").glob("*.jpg"))
         measured = {}

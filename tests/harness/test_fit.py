@@ -152,7 +152,8 @@ EPOCH_LINE = r"fold \d  epoch {epoch}/4  train/loss (\S+)  val/loss (\S+)  val/w
 def test_the_log_holds_what_was_printed(run):
     text = run.log.read_text()
     assert text.startswith(
-        f"Run folder: {run.path.relative_to(run.path.parents[2])}\nFold 0: 15 training photos, 9 held"
+        f"Starts from random weights\nRun folder: {run.path.relative_to(run.path.parents[2])}\n"
+        "Fold 0: 15 training photos, 9 held"
     )
     for name in ("Out-of-fold scores of", "weighted_r2", "constant", "last epoch's weights", "oof_metrics.json"):
         assert name in text, name

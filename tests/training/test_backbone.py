@@ -1,6 +1,5 @@
 """The timm backbone: features of tiles, weights from a file, and what is refused."""
 
-import os
 import pickle
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from biomass_pl.errors import ConfigError, WeightsError
 from biomass_pl.training.backbone import Backbone, load_encoder
+from tests.training.weights_sources import MakesAFolder
 
 VIT, CNN = "test_vit.r160_in1k", "test_resnet.r160_in1k"
 IMAGENET = "test_byobnet.r160_in1k"  # as tiny, but normalised with ImageNet's statistics
@@ -267,16 +267,6 @@ def test_half_a_file_says_what_to_give(tmp_path):
 
 def pickled(content: object, path: Path) -> None:
     path.write_bytes(pickle.dumps(content, protocol=2))
-
-
-class MakesAFolder:
-    """Unpickled with trust, this would run a command."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.folder),)
 
 
 @pytest.mark.parametrize("writer", [torch.save, pickled])

@@ -14,13 +14,13 @@ SIZES = {VIT: 32, CNN: 32, HVIT: 128, "test_byobnet": 32, "vgg11": 32, "careless
 
 
 def create(name: str, **args) -> nn.Module:
-    return create_network(name, SIZES[name], pretrained=False, args=args)
+    return create_network(name, SIZES[name], pretrained=None, args=args)
 
 
 def refused(name: str, size: int | None = None, **args) -> str:
     """The message with which a network is refused."""
     with pytest.raises(ConfigError) as caught:
-        create_network(name, size or SIZES[name], pretrained=False, args=args)
+        create_network(name, size or SIZES[name], pretrained=None, args=args)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -137,7 +137,7 @@ def test_an_option_of_an_impossible_value_is_shown(name, options):
 )
 def test_sizes_that_fit_are_told(size, fitting):
     with pytest.raises(ConfigError) as caught:
-        create_network("hvit_small", size, pretrained=False, args={})
+        create_network("hvit_small", size, pretrained=None, args={})
     assert str(caught.value) == (
         f"'hvit_small' takes tiles whose side is a multiple of 128 px, not {size} px: "
         f"set data.tile_size (data.image_size) to {fitting}."
@@ -145,7 +145,7 @@ def test_sizes_that_fit_are_told(size, fitting):
 
 
 def test_other_patches_have_other_fitting_sizes():
-    assert create_network(HVIT, 224, pretrained=False, args={"patch_size": 7}).pos_embed.shape[1:3] == (32, 32)
+    assert create_network(HVIT, 224, pretrained=None, args={"patch_size": 7}).pos_embed.shape[1:3] == (32, 32)
     assert "multiple of 64 px" in refused(HVIT, 224, patch_size=8)
 
 
