@@ -42,6 +42,7 @@ class RunStart:
         oof: Whether out-of-fold predictions were asked for.
         files: Texts to write, by path within the run folder; the same for all jobs that share the run.
         configurations: What each fold that this job trains is trained with, by its number.
+        learner: What is fitted in place of networks, such as `gp` or `blend`; None where networks are trained.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RunStart:
     oof: bool
     files: Mapping[str, str] = field(default_factory=dict)
     configurations: Mapping[int, str] = field(default_factory=dict)
+    learner: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -66,6 +68,7 @@ class RunStart:
             "folds": self.folds,
             "oof": self.oof,
             "status": "running",
+            **({} if self.learner is None else {"learner": self.learner}),
         }
 
 

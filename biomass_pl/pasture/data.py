@@ -23,7 +23,7 @@ from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.dataset import PastureDataset, PasturePhoto, ViewDataset
-from biomass_pl.pasture.folds import Strategy, make_folds
+from biomass_pl.pasture.folds import Strategy, make_folds, photo_groups
 from biomass_pl.pasture.mixing import MixingConfig
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.pasture.scores import weighted_r2
@@ -162,6 +162,10 @@ class PastureDataModule(FoldDataModule):
         if self.fold_csv is not None:
             return read_folds(self.fold_csv, self._labels["image_id"])
         return make_folds(self._labels, strategy=self.cv_strategy, num_folds=self.num_folds, seed=self.seed)
+
+    def groups(self) -> pd.Series | None:
+        """What the strategy keeps together, such as the date of each photo."""
+        return None if self.fold_csv is not None else photo_groups(self._labels, self.cv_strategy)
 
     def check(self) -> None:
         """Reads the whole table and decodes every photo once.

@@ -13,11 +13,11 @@ from biomass_pl.evaluation.feature_matrix import MISSING, UNSEEN, FeatureTable, 
 
 
 def of_features(features: pd.DataFrame) -> pd.DataFrame:
-    return FeatureTable(features=features, embeddings=None).to_frame()
+    return FeatureTable(features=features).to_frame()
 
 
 def of_embeddings(embeddings: np.ndarray) -> pd.DataFrame:
-    return FeatureTable(features=pd.DataFrame(index=range(len(embeddings))), embeddings=embeddings).to_frame()
+    return FeatureTable(features=pd.DataFrame(index=range(len(embeddings))), embeddings=[embeddings]).to_frame()
 
 
 def test_categories_have_the_codes_of_the_training_rows():
@@ -50,7 +50,7 @@ def test_principal_components_are_those_of_the_standardised_training_rows():
     generator = np.random.default_rng(0)
     training, other = generator.normal(size=(2, 30, 5)) * [1, 2, 3, 4, 100]
     frame = of_embeddings(training)
-    encoder = fitted_encoder(frame, embeddings=frame.columns, pca=2)
+    encoder = fitted_encoder(frame, embeddings=[frame.columns], pca=2)
     mean, deviation = training.mean(axis=0), training.std(axis=0)
     directions = np.linalg.svd((training - mean) / deviation)[2][:2]
     expected = (other - mean) / deviation @ directions.T
@@ -63,7 +63,7 @@ def test_principal_components_are_those_of_the_standardised_training_rows():
 def test_features_beside_embeddings_change_no_digit_of_the_components():
     values = np.random.default_rng(0).normal(size=(200, 40)).astype(np.float32)
     features = pd.DataFrame({"pca": np.arange(200.0), "site": ["arm", "leg"] * 100})
-    table = FeatureTable(features=features, embeddings=values)
+    table = FeatureTable(features=features, embeddings=[values])
     encoder = fitted_encoder(table.to_frame(), embeddings=table.embedding_names, pca=3)
     assert encoder.get_feature_names_out().tolist() == [
         "pca",
