@@ -56,7 +56,9 @@ TESTED_BY = {
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
+    "evaluation/learner_settings.py": "evaluation/test_stacking.py",
     "evaluation/report.py": "lesion/test_report.py",
+    "harness/blend.py": "harness/test_stack_files.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
     "harness/interrupts.py": "harness/test_resume.py",
@@ -64,6 +66,8 @@ TESTED_BY = {
     "harness/parser.py": "harness/test_fit.py",
     "harness/predictor.py": "harness/test_predict.py",
     "harness/quiet.py": "harness/test_averaged_weights.py",
+    "harness/stack_arguments.py": "harness/test_stack_messages.py",
+    "harness/stack_fit.py": "harness/test_stack_files.py",
     "leaf/sample/blade.py": "leaf/sample/test_render.py",
     "leaf/sample/damage.py": "leaf/sample/test_render.py",
     "leaf/sample/paint.py": "leaf/sample/test_render.py",
