@@ -33,7 +33,7 @@ commands:
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
-  stack     gradient boosting on a run's predictions and on tables, over the same folds
+  stack     learn from predictions, tables or files of features; blend runs
   export    write the network of a fold into a file that torch alone runs
   bank      show or prune the features that frozen backbones have computed
   recipes   list the recipes of the package, or copy them to edit
@@ -178,35 +178,25 @@ def _predict(arguments: list[str]) -> None:
 
 
 def _stack(arguments: list[str]) -> None:
+    from biomass_pl.harness.stack_arguments import DESCRIPTION, add_stack_arguments, stack_epilog
+
     parser = _Parser(
         prog="biomass stack",
-        description="Gradient boosting on what a run predicted and on the tables of its data, over the run's folds.",
+        description=DESCRIPTION,
+        epilog=stack_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--run", type=Path, help="run folder (default: the newest)")
-    parser.add_argument(
-        "--features",
-        nargs="+",
-        choices=("tabular", "predictions", "embeddings"),
-        help="what to learn from (default: tabular where the data have it, and predictions)",
-    )
-    parser.add_argument("--columns", nargs="+", metavar="NAME", help="columns of the tables (default: all usable)")
-    parser.add_argument(
-        "--library", choices=("lightgbm", "xgboost", "catboost"), default="lightgbm", help="(default: %(default)s)"
-    )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="boosters to average (default: %(default)s)")
-    parser.add_argument("--pca", type=int, metavar="K", help="principal components of the embeddings (default: all)")
-    parser.add_argument(
-        "--negatives_per_positive", type=float, metavar="N", help="draw so many for each booster (default: all)"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: in the run folder)")
+    add_stack_arguments(parser)
     _add_trust(parser)
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = _parse(parser, arguments)
+    chosen = {name: value for name, value in vars(options).items() if value is not None}
     from biomass_pl.harness.quiet import quiet_libraries
-    from biomass_pl.harness.stack import StackOptions, run_stack
+    from biomass_pl.harness.stack import run_stack
+    from biomass_pl.harness.stack_fit import StackOptions
 
     with quiet_libraries():
-        run_stack(StackOptions(**vars(options)), rest)
+        run_stack(StackOptions(**chosen), rest)
 
 
 def _export(arguments: list[str]) -> None:

@@ -43,6 +43,7 @@ class RunStart:
         aspect_ratios: The least and the greatest width by height of the photos; none where shapes say nothing.
         files: Texts to write, by path within the run folder; the same for all jobs that share the run.
         configurations: What each fold that this job trains is trained with, by its number.
+        learner: What is fitted in place of networks, such as `gp` or `blend`; None where networks are trained.
     """
 
     name: str
@@ -54,6 +55,7 @@ class RunStart:
     aspect_ratios: tuple[float, float] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     configurations: Mapping[int, str] = field(default_factory=dict)
+    learner: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -70,6 +72,7 @@ class RunStart:
             "oof": self.oof,
             **shapes,
             "status": "running",
+            **({} if self.learner is None else {"learner": self.learner}),
         }
 
 

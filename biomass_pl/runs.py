@@ -109,6 +109,12 @@ class Run:
             raise self._no_run()
         return record
 
+    @property
+    def learner(self) -> str | None:
+        """What was fitted in place of networks, such as `gp` or `blend`; None where networks were trained."""
+        learner = self.record().get("learner")
+        return None if learner is None else str(learner)
+
     def _no_run(self) -> RunError:
         return RunError(
             f"{self.path} is not a run folder: it has no readable {RECORD}. Name one such as {LOGS}/NAME/version_0."
@@ -203,13 +209,14 @@ class Run:
         return any(self.is_being_trained(fold) for fold in self.asked_folds())
 
 
-def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False) -> Run:
+def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False, trained: bool = False) -> Run:
     """The named run, or the newest.
 
     Args:
         logs: The folder of all runs.
         path: A run folder.
         unfinished: Only a run in which something is left to do; unless it is named, one that no process trains now.
+        trained: Only a run of networks, unless it is named.
 
     Raises:
         RunError: There is none.
@@ -217,6 +224,8 @@ def find_run(logs: Path, path: Path | None = None, *, unfinished: bool = False) 
     if path is not None:
         return _named_run(path, unfinished=unfinished)
     runs = [Run(record.parent) for record in logs.glob(f"*/version_*/{RECORD}")]
+    if trained or unfinished:
+        runs = [run for run in runs if run.learner is None]
     if unfinished:
         runs = [run for run in runs if not run.is_complete()]
     if not runs:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import timm
@@ -92,6 +93,8 @@ def user_folder(rendered, tmp_path_factory) -> Path:
     )
     folds.to_csv(folder / "data" / "trainfold.csv", index=False)
     tiny_biogpt(folder / "biogpt")
+    values = np.random.default_rng(0).normal(size=(len(ids), 8))
+    np.savez(folder / "features.npz", image_id=ids.to_numpy(dtype=str), features=values)
     return folder
 
 

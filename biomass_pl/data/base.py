@@ -156,6 +156,13 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     def make_folds(self) -> pd.Series:
         """The fold in which each labelled item is held out, indexed by its name; -1 for none."""
 
+    def groups(self) -> pd.Series | None:
+        """What `make_folds` keeps together: a label for each labelled item, indexed by its name.
+
+        None where it keeps nothing together, or where the folds were given.
+        """
+        return None
+
     @abc.abstractmethod
     def check(self) -> None:
         """Finds everything wrong with the labelled data before any training.

@@ -1,13 +1,11 @@
 """Gradient boosting from three libraries behind one constructor. No torch."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from biomass_pl.evaluation.learner_settings import Kind, Library
 from biomass_pl.extras import imported
-
-Library = Literal["lightgbm", "xgboost", "catboost"]
-Kind = Literal["classification", "regression"]
 
 # The rounds are fixed: with few positives a handful of them would decide when to stop early.
 # Classification: settings of the third place of ISIC 2024 (kyohei-123/kaggle-isic-2024-3rd-place-solution), tuned on

@@ -1,7 +1,5 @@
 """What the networks of a run make of items, named arrays of vectors, in a file with the items' names. No torch."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +8,7 @@ import numpy as np
 import pandas as pd
 
 from biomass_pl.errors import DataError
-from biomass_pl.files import replacing
-
-_DAMAGED = (OSError, RuntimeError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy and its archives raise on a file that was cut, changed or is none."""
+from biomass_pl.files import read_arrays, replacing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,12 +56,10 @@ class Embeddings:
         Raises:
             DataError: The file is damaged or holds something else.
         """
-        with path.open("rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as archive:
-                    return _checked({name: archive[name] for name in archive.files})
-            except _DAMAGED as error:
-                raise DataError(f"{path} holds no embeddings ({error}). Make them again: biomass predict") from error
+        try:
+            return _checked(read_arrays(path))
+        except ValueError as error:
+            raise DataError(f"{path} holds no embeddings ({error}). Make them again: biomass predict") from error
 
     @staticmethod
     def joined(parts: "Sequence[Embeddings]") -> "Embeddings":

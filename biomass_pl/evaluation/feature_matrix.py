@@ -1,16 +1,19 @@
-"""Features and embeddings as the matrix that boosters take, fitted on training rows alone. No torch."""
+"""Features and embeddings as the matrix that learners take, fitted on training rows alone. No torch."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from biomass_pl.errors import ConfigError, DataError, listed
 
@@ -24,16 +27,20 @@ class FeatureTable:
 
     Attributes:
         features: Columns of numbers, NaN where missing; any other column holds categories.
-        embeddings: Shape (rows, width), NaN where missing, or None.
+        embeddings: None, one or several arrays of shape (rows, width), NaN where missing.
     """
 
     features: pd.DataFrame
-    embeddings: np.ndarray | None
+    embeddings: Sequence[np.ndarray] = ()
 
     @property
-    def embedding_names(self) -> list[str]:
-        """Names of the columns of embeddings in a frame."""
-        return [] if self.embeddings is None else [f"embedding_{column}" for column in range(self.embeddings.shape[1])]
+    def embedding_names(self) -> list[list[str]]:
+        """Names of the columns of each array of embeddings in a frame."""
+        widths = [embeddings.shape[1] for embeddings in self.embeddings]
+        return [
+            [f"{_array_name(array, len(widths))}_{column}" for column in range(width)]
+            for array, width in enumerate(widths)
+        ]
 
     def to_frame(self) -> pd.DataFrame:
         """All columns, embeddings last: numbers as float32, categories as text, NaN where missing.
@@ -45,44 +52,94 @@ class FeatureTable:
             for name, column in self.features.items()
         }
         frame = pd.DataFrame(columns, index=self.features.index)
-        if self.embeddings is None:
-            return frame
-        embeddings = pd.DataFrame(_as_float32(self.embeddings), index=frame.index, columns=self.embedding_names)
-        return pd.concat([frame, embeddings], axis=1)
+        arrays = [
+            pd.DataFrame(_as_float32(embeddings), index=frame.index, columns=names)
+            for embeddings, names in zip(self.embeddings, self.embedding_names, strict=True)
+        ]
+        return pd.concat([frame, *arrays], axis=1)
 
 
-def fitted_encoder(training: pd.DataFrame, *, embeddings: Sequence[str], pca: int | None) -> ColumnTransformer:
-    """An encoder of frames as float32 matrices, by the categories and principal components of the training rows.
+def fitted_encoder(
+    training: pd.DataFrame, *, embeddings: Sequence[Sequence[str]], pca: int | None, scaled: bool = False
+) -> ColumnTransformer:
+    """An encoder of frames as float32 matrices, by categories, scales and principal components of the training rows.
 
     Args:
         training: Rows of a frame that `FeatureTable.to_frame` made.
-        embeddings: Names of its columns of embeddings.
-        pca: Principal components kept of the standardised embeddings; None keeps the embeddings as they are.
+        embeddings: Names of its columns of each array of embeddings.
+        pca: Principal components kept of each array of standardised embeddings; None keeps the embeddings as they are.
+        scaled: For learners to which distances between rows count: nothing is missing (medians stand for it), numbers
+            are standardised, every category has a column of 0 and 1, and each array of embeddings, whatever its width,
+            has a total variance of 1.
 
     Returns:
-        The fitted encoder. The columns of its matrices are numbers, codes of categories, and embeddings.
+        The fitted encoder. The columns of its matrices are numbers, categories or their codes, and embeddings.
     """
-    features = training.drop(columns=embeddings)
+    features = training.drop(columns=[name for names in embeddings for name in names])
     numbers = features.select_dtypes("number").columns.tolist()
     categories = features.select_dtypes(exclude="number").columns.tolist()
-    codes = OrdinalEncoder(
+    parts: list[tuple[str, Any, Sequence[str]]] = [
+        ("numbers", _number_scaler() if scaled else "passthrough", numbers),
+        ("categories", _one_hot() if scaled else _codes(features[categories]), categories),
+    ]
+    for array, names in enumerate(embeddings):
+        encoder = _embedding_encoder(pca=pca, scaled=scaled)
+        parts.append((_array_name(array, len(embeddings)), encoder, names))
+    return ColumnTransformer(parts, verbose_feature_names_out=_matrix_name).fit(training)
+
+
+def _codes(categories: pd.DataFrame) -> OrdinalEncoder:
+    return OrdinalEncoder(
         # NaN is a category of every column, so that it never counts as unseen. In a column with gaps an unused empty
         # text comes first: the codes of the others start at 1, and 0, which LightGBM bins by itself, stays free.
-        categories=[[*np.unique(features[name].fillna("")), np.nan] for name in categories],
+        categories=[[*np.unique(column.fillna("")), np.nan] for _, column in categories.items()],
         dtype=np.float32,
         handle_unknown="use_encoded_value",
         unknown_value=UNSEEN,
         encoded_missing_value=MISSING,
     )
+
+
+def _one_hot() -> OneHotEncoder:
+    return OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+
+
+def _number_scaler() -> Pipeline:
+    return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+
+
+def _embedding_encoder(*, pca: int | None, scaled: bool) -> Any:
+    if pca is None and not scaled:
+        return "passthrough"
     # The order of values in memory, which pandas does not promise, decides the last digits of float32 sums.
-    row_major = FunctionTransformer(np.ascontiguousarray, feature_names_out="one-to-one")
-    components = make_pipeline(row_major, StandardScaler(), PCA(pca, random_state=0))
-    parts = [
-        ("numbers", "passthrough", numbers),
-        ("categories", codes, categories),
-        ("embeddings", "passthrough" if pca is None else components, embeddings),
-    ]
-    return ColumnTransformer(parts, verbose_feature_names_out=_matrix_name).fit(training)
+    steps: list[Any] = [FunctionTransformer(np.ascontiguousarray, feature_names_out="one-to-one")]
+    if pca is None:
+        steps.append(SimpleImputer(strategy="median", keep_empty_features=True))
+    steps.append(StandardScaler())
+    if pca is not None:
+        steps.append(PCA(pca, random_state=0))
+    if scaled:
+        steps.append(UnitVariance())
+    return make_pipeline(*steps)
+
+
+class UnitVariance(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Divides columns by the root of their total variance: what is near stays near, whatever the number of columns."""
+
+    def fit(self, values: np.ndarray, targets: object = None) -> "UnitVariance":
+        """Takes the variance of the rows.
+
+        Args:
+            values: Shape (rows, columns).
+            targets: Not used.
+        """
+        self.n_features_in_ = values.shape[1]
+        self.scale_ = float(np.sqrt(np.asarray(values, dtype=np.float64).var(axis=0).sum())) or 1.0
+        return self
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """Divides the rows (rows, columns)."""
+        return np.asarray(values / np.float32(self.scale_))
 
 
 def check_table(table: FeatureTable, *, pca: int | None, of: str) -> None:
@@ -97,8 +154,8 @@ def check_table(table: FeatureTable, *, pca: int | None, of: str) -> None:
         DataError: No feature, a name twice, an infinite value, embeddings of other rows or missing for `pca`.
         ConfigError: `pca` without embeddings.
     """
-    embeddings = table.embeddings
-    names = pd.Index([*map(str, table.features), *table.embedding_names])
+    columns = [name for names in table.embedding_names for name in names]
+    names = pd.Index([*map(str, table.features), *columns])
     if names.empty:
         raise DataError(f"The {of} table has no feature: give features or embeddings.")
     if not names.is_unique:
@@ -106,21 +163,24 @@ def check_table(table: FeatureTable, *, pca: int | None, of: str) -> None:
     for column in table.features:
         if is_numeric_dtype(table.features[column]):
             _require_finite(_as_numbers(table.features[column]), str(column), table.features.index, of)
-    if embeddings is None:
-        if pca is not None:
-            raise ConfigError(f"pca is {pca}, but the {of} rows have no embeddings. Leave pca out, or give them.")
-        return
-    if len(embeddings) != len(table.features):
-        raise DataError(
-            f"{len(table.features)} {of} rows have {len(embeddings)} embeddings: they belong together by position."
-        )
+    if not table.embeddings and pca is not None:
+        raise ConfigError(f"pca is {pca}, but the {of} rows have no embeddings. Leave pca out, or give them.")
+    for embeddings, own_names in zip(table.embeddings, table.embedding_names, strict=True):
+        _check_embeddings(embeddings, own_names, table.features.index, pca=pca, of=of)
+
+
+def _check_embeddings(
+    embeddings: np.ndarray, names: Sequence[str], rows: pd.Index, *, pca: int | None, of: str
+) -> None:
+    if len(embeddings) != len(rows):
+        raise DataError(f"{len(rows)} {of} rows have {len(embeddings)} embeddings: they belong together by position.")
     values = _as_float32(embeddings)
     for number in np.flatnonzero(np.isinf(values).any(axis=0)):
-        _require_finite(values[:, number], f"embedding_{number}", table.features.index, of)
+        _require_finite(values[:, number], names[int(number)], rows, of)
     missing = np.isnan(embeddings).any(axis=1)
     if pca is not None and missing.any():
         raise DataError(
-            f"{missing.sum()} {of} rows have no embedding, the first {table.features.index[missing][0]}: "
+            f"{missing.sum()} {of} rows have no embedding, the first {rows[missing][0]}: "
             "there are no principal components of them. Give all embeddings, or leave pca out."
         )
 
@@ -138,10 +198,10 @@ def as_in_training(test: FeatureTable, training: FeatureTable) -> FeatureTable:
                 f"The {where} features lack columns that the others have:\n{listed(lacking)}\n"
                 "Make both in the same way."
             )
-    widths = [None if table.embeddings is None else table.embeddings.shape[1] for table in (training, test)]
+    widths = [[embeddings.shape[1] for embeddings in table.embeddings] for table in (training, test)]
     if widths[0] != widths[1]:
         raise DataError(
-            f"Training embeddings have width {widths[0]}, test embeddings {widths[1]} (None is no embeddings). "
+            f"Training embeddings have the widths {widths[0]}, test embeddings {widths[1]}. "
             "Take both from the same models."
         )
     features = test.features[training.features.columns].copy()
@@ -155,9 +215,14 @@ def as_in_training(test: FeatureTable, training: FeatureTable) -> FeatureTable:
     return FeatureTable(features=features, embeddings=test.embeddings)
 
 
+def _array_name(array: int, arrays: int) -> str:
+    return "embedding" if arrays == 1 else f"embedding{array}"
+
+
 def _matrix_name(transformer: str, column: str) -> str:
     """Name of a column of the matrix; scikit-learn calls principal components pca0, pca1, ..."""
-    return column.replace("pca", "embedding_pc") if transformer == "embeddings" else column
+    is_component = transformer.startswith("embedding") and column.startswith("pca")
+    return f"{transformer}_pc{column.removeprefix('pca')}" if is_component else column
 
 
 def _as_text(column: pd.Series) -> np.ndarray:

@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from biomass_pl.evaluation.boosters import Kind
+from biomass_pl.evaluation.learner_settings import Kind
 
 BOOTSTRAP_DRAWS = 2000
 
@@ -32,11 +32,15 @@ class StackColumns:
         kind: What the targets are.
         truth: Columns of the targets.
         predicted: Columns of the predictions, one per target, in the same order.
+        sums: Targets that are sums, each with its parts; a part may be a sum named before. They are kept.
+        at_least: The smallest value that targets can have; predictions below it are raised to it.
     """
 
     kind: Kind
     truth: tuple[str, ...]
     predicted: tuple[str, ...]
+    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    at_least: float | None = None
 
 
 class Report(abc.ABC):
@@ -153,6 +157,25 @@ class MakesSubmission(Protocol):
 
         Raises:
             DataError: The sample cannot be read, or names other rows than were predicted.
+        """
+
+
+@runtime_checkable
+class ScoresDraws(Protocol):
+    """A report whose first score can be had of rows drawn with replacement, so that predictions can be compared."""
+
+    score_name: str
+    """Name of the score; larger is better."""
+
+    def drawn_score(self, table: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
+        """The score when each row counts as often as it was drawn.
+
+        Args:
+            table: What `score` takes.
+            counts: How often each row counts, shape (draws, rows).
+
+        Returns:
+            A value per draw, NaN where it is not defined, shape (draws,).
         """
 
 

@@ -1,10 +1,10 @@
 """Tables of predictions: read exactly, scored, written with their scores and pictures, and shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 
@@ -68,6 +68,7 @@ def report_scores(
     data: FoldDataModule,
     last: Predictions | None = None,
     items: str = "Out-of-fold",
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the pooled table and its scores, and prints them.
 
@@ -79,6 +80,7 @@ def report_scores(
         data: The data module, which knows what names an item and where its photo lies.
         last: The same rows as the weights of the last epoch predict them, where they did.
         items: Which items they are, for the title.
+        more: What else goes into the file of scores.
     """
     table, texts = _completed(report, predictions), (*data.id_columns, *report.text_columns)
     # The scores are those of the written table to the last digit: sums depend on how a table lies in memory.
@@ -87,7 +89,7 @@ def report_scores(
         scores["pooled_last"] = report.score(_as_written(_completed(report, last), texts), last.arrays)["pooled"]
     metrics = companion(path, "metrics", ".json")
     write_table(table, path)
-    write_json(scores, metrics)
+    write_json(scores | dict(more or {}), metrics)
     report.draw(table, path.with_suffix(".png"))
     pictures = [path.with_suffix(".png")]
     if isinstance(report, ShowsPhotos):

@@ -83,7 +83,12 @@ def predict(options: PredictOptions, arguments: Sequence[str]) -> None:
         raise ConfigError("--skip_broken leaves out photos given with --images. Leave it out, or give --images.")
     if options.out is not None and options.out.suffix.lower() != ".csv":
         raise ConfigError(f"--out {options.out} is to be a table. Give a name that ends in .csv.")
-    run = find_run(logs_folder(arguments), options.run)
+    run = find_run(logs_folder(arguments), options.run, trained=True)
+    if run.learner is not None:
+        raise RunError(
+            f"{run.path} holds predictions of biomass stack ({run.learner}) and no networks to predict with. "
+            "Name a run of biomass fit with --run."
+        )
     folds = finished_folds(run, options.folds)
     logger.info("Run folder: %s, folds %s", run.path, ", ".join(map(str, folds)))
     command = _Command(run=run, folds=folds, options=options, overrides=arguments)

@@ -26,6 +26,16 @@ from biomass_pl.training.callbacks.feature_bank import stored_predictions
 from biomass_pl.training.callbacks.predictions import PredictionTable
 from biomass_pl.training.image_task import ImageTask
 
+ALONE = (
+    "--trainer.callbacks=null",
+    "--trainer.devices=1",
+    "--trainer.strategy=auto",
+    "--trainer.num_nodes=1",
+    "--trainer.logger=false",
+    "--trainer.profiler=null",
+)
+"""Settings of a command that trains nothing."""
+
 Weights = Literal["best", "last"]
 """Those of the best epoch, or of the last one."""
 
@@ -77,15 +87,7 @@ class PredictCLI(RunCLI):
             system.imported()
         require_safe_config(run.config(fold), run=run.path, trusted=trusted)
         # The checkpoint holds the backbone: nothing is to be fetched for it.
-        alone = [
-            "--trainer.callbacks=null",
-            "--trainer.devices=1",
-            "--trainer.strategy=auto",
-            "--trainer.num_nodes=1",
-            "--trainer.logger=false",
-            "--trainer.profiler=null",
-            f"--trainer.default_root_dir={run.path}",
-        ]
+        alone = [*ALONE, f"--trainer.default_root_dir={run.path}"]
         with on_its_own():
             super().__init__([*stored, *alone, *overrides], command="predict")
 
@@ -178,10 +180,16 @@ def predict_labelled(
     return found
 
 
-def fingerprint(data: FoldDataModule, folds: pd.Series) -> dict[str, str]:
-    """Hashes of the labels, of the folds and, where there is such a thing, of the contents of the items."""
+def fingerprint(data: FoldDataModule, folds: pd.Series, *, opens_items: bool = True) -> dict[str, str]:
+    """Hashes of the labels, of the folds and, where there is such a thing, of the contents of the items.
+
+    Args:
+        data: The data module.
+        folds: The fold in which each item is held out.
+        opens_items: Whether the items may be opened for the hashes of their contents.
+    """
     texts = {"labels": data.items().to_csv(index=False), "folds": folds.reset_index().to_csv(index=False)}
-    contents = data.contents()
+    contents = data.contents() if opens_items else None
     if contents is not None:
         texts["contents"] = json.dumps(dict(sorted(contents.items())))
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}

@@ -1,78 +1,55 @@
-"""`biomass stack`: gradient boosting on what a run left and on the tables, over the folds of the run."""
+"""`biomass stack`: learners on what a run left and on the tables of its data, over the folds of the run."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from biomass_pl.data.base import FoldDataModule, TableFeatures
 from biomass_pl.errors import ConfigError, RunError
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.pictures import draw_importance
-from biomass_pl.evaluation.report import MakesSubmission, Report, StackColumns
-from biomass_pl.evaluation.stacking import StackConfig, StackResult, image_score_features, stack
-from biomass_pl.files import write_table
-from biomass_pl.harness.out_of_fold import companion, read_predictions, report_scores
+from biomass_pl.evaluation.image_scores import image_score_features
+from biomass_pl.evaluation.report import StackColumns
+from biomass_pl.harness.blend import run_blend
+from biomass_pl.harness.out_of_fold import companion, read_predictions
 from biomass_pl.harness.predict import finished_folds
-from biomass_pl.harness.predictor import PredictCLI, Predictions, require_data
-from biomass_pl.harness.recipes import logs_folder, refuse_recipe
+from biomass_pl.harness.predictor import PredictCLI, require_data
+from biomass_pl.harness.recipes import logs_folder, recipe_files
+from biomass_pl.harness.stack_files import stack_files
+from biomass_pl.harness.stack_fit import Source, StackInputs, StackOptions, fit_stack, stack_columns, write_stack
 from biomass_pl.runs import Run, find_run
 
 logger = logging.getLogger(__name__)
 
-Source = Literal["tabular", "predictions", "embeddings"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StackOptions(StackConfig):
-    """What `biomass stack` takes.
-
-    Args:
-        run: Run folder; none takes the newest.
-        features: What is learned from; none takes the tables, where they tell something, and the predictions.
-        columns: Columns of the tables; none takes all that are in both.
-        out: Folder for the results; none takes `stack_<features>` in the run folder.
-        trust: Classes of one's own that the run's configuration may name.
-    """
-
-    run: Path | None = None
-    features: list[Source] | None = None
-    columns: list[str] | None = None
-    out: Path | None = None
-    trust: Sequence[str] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Inputs:
-    """Rows that belong together by position.
-
-    Args:
-        names: Names of the photos.
-        features: Their columns.
-        embeddings: Their embeddings, where these are learned from.
-    """
-
-    names: pd.Series
-    features: pd.DataFrame
-    embeddings: np.ndarray | None
-
 
 def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
-    """Fits boosters over the folds of a run, writes and scores their out-of-fold table, predicts the test photos.
+    """Fits a learner on a run or, with a recipe, on files of features, or blends runs; writes and scores predictions.
 
     Args:
         options: What to learn from, what is fitted, and where the results go.
-        overrides: Settings of Lightning's form that differ from the run's, such as where the data lie.
+        overrides: A recipe and settings of Lightning's form; without a recipe, settings that differ from the run's,
+            such as where the data lie.
 
     Raises:
         BiomassError: Something the user can mend; nothing was written.
     """
-    refuse_recipe(overrides, "stack")
-    run = find_run(logs_folder(overrides), options.run)
+    if options.blend is not None:
+        run_blend(options, overrides)
+    elif recipe_files(overrides):
+        stack_files(options, overrides)
+    else:
+        _stack_run(options, overrides)
+
+
+def _stack_run(options: StackOptions, overrides: Sequence[str]) -> None:
+    """Learns over the folds of a run, and predicts the test items where the run did."""
+    if options.embeddings is not None or options.name is not None:
+        raise ConfigError(
+            "--embeddings and --name are for a run of its own, from files of features. Add --config RECIPE, or leave "
+            "them out: --features embeddings takes those of the run."
+        )
+    run = find_run(logs_folder(overrides), options.run, trained=True)
     if options.out is not None and options.out.resolve() == run.path.resolve():
         raise ConfigError(f"--out {options.out} holds the run's own predictions. Name another folder.")
     # Nothing here needs the device that the run was trained on.
@@ -83,9 +60,7 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
         trusted=options.trust,
     )
     report, data = cli.model.report, cli.datamodule
-    columns = report.stacking
-    if columns is None:
-        raise ConfigError(f"Runs of {type(cli.model).__name__} cannot be stacked: they predict no numbers to learn.")
+    columns = stack_columns(report, type(cli.model).__name__)
     require_data(run, data)
     table = read_predictions(run.oof_predictions, (*data.id_columns, *report.text_columns))
     if options.columns is not None and options.features is not None and "tabular" not in options.features:
@@ -99,18 +74,9 @@ def run_stack(options: StackOptions, overrides: Sequence[str] = ()) -> None:
     if tables is None or tables.test is not None:
         test = _test_inputs(run, features, tables, columns, data)
     logger.info("Learning from %s: %s", run.path, " and ".join(features))
-    result = stack(
-        features=labelled.features,
-        embeddings=labelled.embeddings,
-        targets=table[list(columns.truth)],
-        folds=table["fold"].to_numpy(),
-        kind=columns.kind,
-        config=options,
-        test_features=test.features if test else None,
-        test_embeddings=test.embeddings if test else None,
-    )
+    result = fit_stack(labelled, test, table, columns, options, data)
     folder = options.out or run.path / f"stack_{'_'.join(features)}"
-    _write(folder, run, table, result, report, columns, data, test)
+    write_stack(folder, table, result, report, columns, data, test)
 
 
 def _inputs(
@@ -122,7 +88,7 @@ def _inputs(
     data: FoldDataModule,
     *,
     test: bool = False,
-) -> _Inputs:
+) -> StackInputs:
     """What is learned from, in the order of a table of predictions."""
     names = table[data.id_columns[0]]
     groups = None
@@ -144,14 +110,14 @@ def _inputs(
     if "predictions" in features:
         scores = table[list(columns.predicted)].reset_index(drop=True)
         parts.append(image_score_features(scores, groups, kind=columns.kind))
-    embeddings = None
+    embeddings = []
     if "embeddings" in features:
         path = companion(predictions, "embeddings", ".npz")
         if not path.is_file():
             split = " --split test" if test else ""
             raise RunError(f"{path} does not exist. Make it first: biomass predict{split} --run {predictions.parent}")
-        embeddings = Embeddings.read(path).in_order(names).matrix()
-    return _Inputs(names=names, features=pd.concat(parts, axis=1), embeddings=embeddings)
+        embeddings = [Embeddings.read(path).in_order(names).matrix()]
+    return StackInputs(names=names, features=pd.concat(parts, axis=1), embeddings=embeddings)
 
 
 def _test_inputs(
@@ -160,7 +126,7 @@ def _test_inputs(
     tables: TableFeatures | None,
     columns: StackColumns,
     data: FoldDataModule,
-) -> _Inputs | None:
+) -> StackInputs | None:
     """The same for the test photos; none where they were not predicted, although that is learned from."""
     if run.test_predictions.is_file():
         table = read_predictions(run.test_predictions, data.id_columns)
@@ -174,35 +140,3 @@ def _test_inputs(
         )
         return None
     return _inputs(run.test_predictions, table, features, tables, columns, data, test=True)
-
-
-def _write(
-    folder: Path,
-    run: Run,
-    table: pd.DataFrame,
-    result: StackResult,
-    report: Report,
-    columns: StackColumns,
-    data: FoldDataModule,
-    test: _Inputs | None,
-) -> None:
-    predicted = table.assign(**dict(zip(columns.predicted, result.predictions.T, strict=True)))
-    tested = None
-    if test is not None and result.test_predictions is not None:
-        rows = pd.DataFrame(result.test_predictions, columns=list(columns.predicted))
-        rows.insert(0, data.id_columns[0], test.names.to_numpy())
-        predictions = report.finished(rows)
-        # Checked against the competition's sample before anything is written.
-        sample = data.root / "sample_submission.csv"
-        submission = report.submission(predictions, sample) if isinstance(report, MakesSubmission) else None
-        tested = predictions, submission
-    write_table(result.importance, folder / "importance.csv")
-    draw_importance(result.importance, folder / "importance.png")
-    stacked = Predictions(table=report.finished(predicted))
-    report_scores(folder, report, stacked, folder / run.oof_predictions.name, data=data)
-    if tested is not None:
-        predictions, submission = tested
-        write_table(predictions, folder / run.test_predictions.name)
-        if submission is not None:
-            write_table(submission, folder / "submission.csv")
-        logger.info("Test photos: %s", folder)

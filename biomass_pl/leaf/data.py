@@ -192,6 +192,10 @@ class LeafDataModule(FoldDataModule):
             remedy="give folds of your own as data.fold_csv",
         )
 
+    def groups(self) -> pd.Series:
+        """The source of each photo: the same for all copies of a picture."""
+        return self._items.set_index("image_id")["source"]
+
     def check(self) -> None:
         """Reads labels and bands, decodes every photo and copy once, and looks for photos under several labels.
 

@@ -163,6 +163,10 @@ class LesionDataModule(FoldDataModule):
             )
         return folds.loc[self._used["isic_id"]]
 
+    def groups(self) -> pd.Series:
+        """The patient of each lesion in use."""
+        return self._used.set_index("isic_id")["patient_id"]
+
     def check(self) -> None:
         """Reads the table and decodes every photo once.
 

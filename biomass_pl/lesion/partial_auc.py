@@ -83,17 +83,41 @@ def bootstrap_partial_auc(
     distinct, lesions = np.unique(cell * count + group, return_counts=True)
     cells, members = np.divmod(distinct, count)
     size = 2 * (int(cells.max()) // 2 + 1)
-    values = []
-    for times in np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws):
-        weights = np.bincount(cells, lesions * times[members], minlength=size)
-        spared, missed = weights.reshape(-1, 2).cumsum(axis=0).T
-        if spared[-1] > 0 and missed[-1] > 0:
-            values.append(_area(missed / missed[-1], spared / spared[-1], width=1 - MIN_TPR))
-    return np.array(values)
+    values = [
+        _area_of_cells(np.bincount(cells, lesions * times[members], minlength=size))
+        for times in np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
+    ]
+    return np.array([value for value in values if not math.isnan(value)])
+
+
+def partial_auc_of_draws(truth: np.ndarray, score: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`partial_auc` when each lesion counts as often as it was drawn.
+
+    Args:
+        truth: 0 benign, 1 malignant (lesions,).
+        score: Higher is more likely malignant (lesions,).
+        counts: How often each lesion counts, shape (draws, lesions).
+
+    Returns:
+        A value per draw; NaN where a class was not drawn, or where `partial_auc` is NaN.
+    """
+    if not _is_defined(truth, score):
+        return np.full(len(counts), math.nan)
+    cell = 2 * _places(truth, score) + truth.astype(np.int64)
+    size = 2 * (int(cell.max()) // 2 + 1)
+    return np.array([_area_of_cells(np.bincount(cell, times, minlength=size)) for times in counts])
 
 
 def _is_defined(truth: np.ndarray, score: np.ndarray) -> bool:
     return bool(0 < truth.sum() < len(truth) and np.isfinite(score).all())
+
+
+def _area_of_cells(weights: np.ndarray) -> float:
+    """The score of benign and malignant lesions counted at each place of the curve, NaN without one of the classes."""
+    spared, missed = weights.reshape(-1, 2).cumsum(axis=0).T
+    if not (spared[-1] > 0 and missed[-1] > 0):
+        return math.nan
+    return _area(missed / missed[-1], spared / spared[-1], width=1 - MIN_TPR)
 
 
 def _area(missed: np.ndarray, spared: np.ndarray, *, width: float) -> float:

@@ -24,7 +24,13 @@ from biomass_pl.evaluation.report import (
     score_grid,
 )
 from biomass_pl.evaluation.submission import in_sample_order
-from biomass_pl.lesion.partial_auc import MIN_TPR, bootstrap_partial_auc, lesion_scores, partial_auc
+from biomass_pl.lesion.partial_auc import (
+    MIN_TPR,
+    bootstrap_partial_auc,
+    lesion_scores,
+    partial_auc,
+    partial_auc_of_draws,
+)
 
 _SCORE_DIGITS = 4
 _CLASSES = (("benign", "silver"), ("malignant", "crimson"))
@@ -35,6 +41,11 @@ class LesionReport(Report):
     """Tables with `isic_id`, `patient_id`, `fold`, `target` (0 benign, 1 malignant) and `target_pred`."""
 
     stacking = StackColumns(kind="classification", truth=("target",), predicted=("target_pred",))
+    score_name = "pauc"
+
+    def drawn_score(self, table: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
+        """`pauc` of rows drawn with replacement."""
+        return partial_auc_of_draws(*_truth_and_score(table), counts)
 
     def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         """Scores a table of predictions.

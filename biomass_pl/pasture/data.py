@@ -21,7 +21,7 @@ from biomass_pl.data.tiles import PhotoViews, make_geometry
 from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.pasture.classes import class_codes
 from biomass_pl.pasture.dataset import MixedDataset
-from biomass_pl.pasture.folds import Strategy, make_folds
+from biomass_pl.pasture.folds import Strategy, make_folds, photo_groups
 from biomass_pl.pasture.metadata import METADATA
 from biomass_pl.pasture.mixing import MixingConfig
 from biomass_pl.pasture.sample.render import render_sample
@@ -187,6 +187,10 @@ class PastureDataModule(TiledPhotoDataModule):
         if self.fold_csv is not None:
             return read_folds(self.fold_csv, self.labels["image_id"], encoding=self.tables.encoding)
         return make_folds(self.labels, strategy=self.cv_strategy, num_folds=self.num_folds, seed=self.seed)
+
+    def groups(self) -> pd.Series | None:
+        """What the strategy keeps together, such as the date of each photo."""
+        return None if self.fold_csv is not None else photo_groups(self.labels, self.cv_strategy)
 
     def check(self) -> None:
         """Reads the whole table and decodes every photo once.

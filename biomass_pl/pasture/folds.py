@@ -54,6 +54,21 @@ def make_folds(table: pd.DataFrame, *, strategy: Strategy, num_folds: int, seed:
     )
 
 
+def photo_groups(table: pd.DataFrame, strategy: Strategy) -> pd.Series | None:
+    """What a strategy keeps together: a label for each photo, indexed by `image_id`; none where it is nothing.
+
+    Args:
+        table: Label table, as `read_labels` returns it.
+        strategy: How photos are kept together and spread.
+
+    Raises:
+        FoldError: The strategy needs a column that is missing or empty.
+    """
+    _require_columns(table, strategy)
+    labels = _groups(table, strategy)
+    return None if labels is None else pd.Series(labels.to_numpy(), index=pd.Index(table["image_id"]))
+
+
 def _require_columns(table: pd.DataFrame, strategy: Strategy) -> None:
     for column in _COLUMNS[strategy]:
         if column not in table:

@@ -21,9 +21,9 @@ from biomass_pl.evaluation.report import (
     score_grid,
 )
 from biomass_pl.evaluation.submission import in_sample_order
-from biomass_pl.pasture.scores import mean_r2, target_scores, weighted_r2
+from biomass_pl.pasture.scores import mean_r2, target_scores, weighted_r2, weighted_r2_of_draws
 from biomass_pl.pasture.sums import GRAM_DECIMALS
-from biomass_pl.pasture.targets import SCORE_WEIGHTS, TARGETS
+from biomass_pl.pasture.targets import SCORE_WEIGHTS, SUMS, TARGETS
 
 _PREDICTED = tuple(f"{target}_pred" for target in TARGETS)
 _SITE_COLUMNS = ["State", "Sampling_Date"]
@@ -33,7 +33,12 @@ _UNKNOWN_STATE = "unknown"
 class PastureReport(Report):
     """Tables with `image_id`, `fold`, the five targets (empty where unknown) and `<target>_pred` in grams."""
 
-    stacking = StackColumns(kind="regression", truth=TARGETS, predicted=_PREDICTED)
+    stacking = StackColumns(kind="regression", truth=TARGETS, predicted=_PREDICTED, sums=SUMS, at_least=0.0)
+    score_name = "weighted_r2"
+
+    def drawn_score(self, table: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
+        """`weighted_r2` of rows drawn with replacement."""
+        return weighted_r2_of_draws(*_grams(table), counts)
 
     def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         """See `score_table`."""

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.metrics import r2_score
 
+from biomass_pl.evaluation.bootstrap import ratio
 from biomass_pl.pasture.targets import SCORE_WEIGHTS, TARGETS
 
 _WEIGHTS = np.array([SCORE_WEIGHTS[target] for target in TARGETS])
@@ -21,6 +22,26 @@ def weighted_r2(truth: np.ndarray, prediction: np.ndarray) -> float:
     """
     weights = np.broadcast_to(_WEIGHTS, truth.shape)
     return _r2(truth.ravel(), prediction.ravel(), weights.ravel())
+
+
+def weighted_r2_of_draws(truth: np.ndarray, prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`weighted_r2` when each photo counts as often as it was drawn.
+
+    Args:
+        truth: Grams (photos, 5); NaN where unknown, which counts for nothing.
+        prediction: Grams (photos, 5).
+        counts: How often each photo counts, shape (draws, photos).
+
+    Returns:
+        A value per draw; NaN where all drawn values are equal.
+    """
+    weights = np.where(np.isfinite(truth), _WEIGHTS, 0.0)
+    known = np.where(np.isfinite(truth), truth, 0.0)
+    # The score depends on these sums alone, and those of a draw are sums over photos.
+    terms = [weights, weights * known, weights * known**2, weights * (known - prediction) ** 2]
+    weight, first, second, error = (counts @ np.stack([term.sum(axis=1) for term in terms], axis=1)).T
+    spread = second - ratio(first**2, weight)
+    return 1 - ratio(error, spread)
 
 
 def mean_r2(truth: np.ndarray, prediction: np.ndarray) -> float:

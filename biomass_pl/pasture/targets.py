@@ -10,4 +10,7 @@ SCORE_WEIGHTS = MappingProxyType(
 )
 """Weight of each target in the score of CSIRO Image2Biomass."""
 
+SUMS = MappingProxyType({"GDM_g": ("Dry_Green_g", "Dry_Clover_g"), "Dry_Total_g": ("GDM_g", "Dry_Dead_g")})
+"""Targets that are sums of others."""
+
 GREEN, DEAD, CLOVER, GDM, TOTAL = range(len(TARGETS))

@@ -169,6 +169,10 @@ class SlideDataModule(FoldDataModule):
             remedy="give data.val_split",
         )
 
+    def groups(self) -> pd.Series:
+        """The patient of each specimen."""
+        return self.items().set_index("specimen_id")["patient_id"]
+
     def check(self) -> None:
         """Reads the ids, reports and sizes of all specimens, test ones included; the vectors are read in training.
 

@@ -14,7 +14,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from biomass_pl.errors import ConfigError, DataError, FoldError
 from biomass_pl.evaluation.boosters import gain_shares, make_booster, predict
-from biomass_pl.evaluation.stacking import StackConfig, draw_rows, image_score_features, stack
+from biomass_pl.evaluation.stacking import StackConfig, draw_rows, stack
 
 pytest.importorskip("lightgbm")
 
@@ -35,7 +35,7 @@ def inputs(**changes) -> dict:
     score = 2 * features["number_0"] + (features["site"] == "leg") + embeddings[:, 0]
     given_inputs = {
         "features": features,
-        "embeddings": embeddings,
+        "embeddings": [embeddings],
         "targets": pd.DataFrame({"target": (score > 0.7).astype(int)}),
         "folds": np.arange(ROWS) % 3,
         "kind": "classification",
@@ -47,10 +47,34 @@ def inputs(**changes) -> dict:
 def with_test(**changes) -> dict:
     features = numbers(20, seed=8).assign(site=["arm", "leg", "toe", None] * 5)
     embeddings = np.random.default_rng(9).normal(size=(20, WIDTH)).astype(np.float32)
-    return inputs(**({"test_features": features, "test_embeddings": embeddings} | changes))
+    return inputs(**({"test_features": features, "test_embeddings": [embeddings]} | changes))
 
 
 # Leaks
+
+EVERY_LEARNER = [
+    *(("classification", learner) for learner in ("lightgbm", "logistic")),
+    *(("regression", learner) for learner in ("lightgbm", "ridge", "gp", "svr")),
+]
+
+
+@pytest.mark.parametrize(("kind", "learner"), EVERY_LEARNER)
+def test_no_learner_sees_held_out_targets_or_other_held_out_rows(kind, learner):
+    """Poison: everything of the held-out rows is changed, but the features of one of them; its prediction stays."""
+    given_inputs = inputs(kind=kind, config=StackConfig(seeds=1, pca=3, learner=learner), groups=np.arange(ROWS) // 6)
+    if kind == "regression":
+        given_inputs["targets"] = pd.DataFrame({"grams": np.square(given_inputs["embeddings"][0][:, 0])})
+    changed, kept = np.arange(4, ROWS, 3), [1]  # all of them in fold 1
+    targets, features = given_inputs["targets"].copy(), given_inputs["features"].copy()
+    embeddings = given_inputs["embeddings"][0].copy()
+    held_out = given_inputs["folds"] == 1
+    targets.loc[held_out] = 1 - targets.loc[held_out] if kind == "classification" else 1e3
+    features.loc[changed, "number_0"], features.loc[changed, "site"] = 1e6, "abdomen"
+    embeddings[changed] *= 100
+    before = stack(**given_inputs).predictions
+    after = stack(**given_inputs | {"targets": targets, "features": features, "embeddings": [embeddings]}).predictions
+    assert np.array_equal(before[kept], after[kept])
+    assert not np.array_equal(before[~held_out], after[~held_out])
 
 
 def test_targets_of_held_out_rows_change_nothing_in_their_predictions():
@@ -67,12 +91,12 @@ def test_targets_of_held_out_rows_change_nothing_in_their_predictions():
 def test_features_of_other_held_out_rows_change_nothing_in_a_prediction():
     given_inputs = inputs()
     changed, kept = np.arange(31, ROWS, 3), np.arange(1, 31, 3)  # all of them in fold 1
-    features, embeddings = given_inputs["features"].copy(), given_inputs["embeddings"].copy()
+    features, embeddings = given_inputs["features"].copy(), given_inputs["embeddings"][0].copy()
     features.loc[changed, "number_0"] = 1e6
     features.loc[changed, "site"] = "abdomen"  # sorts before the categories of the training rows
     embeddings[changed] *= 100
     before = stack(**given_inputs).predictions
-    after = stack(**inputs(features=features, embeddings=embeddings)).predictions
+    after = stack(**inputs(features=features, embeddings=[embeddings])).predictions
     assert np.array_equal(before[kept], after[kept])
     other_folds = given_inputs["folds"] != 1
     assert not np.array_equal(before[other_folds], after[other_folds])
@@ -81,11 +105,11 @@ def test_features_of_other_held_out_rows_change_nothing_in_a_prediction():
 def test_test_rows_change_nothing_but_their_own_prediction():
     given_inputs = with_test()
     before = stack(**given_inputs)
-    features, embeddings = given_inputs["test_features"].copy(), given_inputs["test_embeddings"].copy()
+    features, embeddings = given_inputs["test_features"].copy(), given_inputs["test_embeddings"][0].copy()
     features.loc[5:, ["number_0", "number_1"]] = -1e6
     features.loc[5:, "site"] = "abdomen"
     embeddings[5:] = 1e4
-    after = stack(**with_test(test_features=features, test_embeddings=embeddings))
+    after = stack(**with_test(test_features=features, test_embeddings=[embeddings]))
     assert np.array_equal(before.predictions, after.predictions)
     assert np.array_equal(before.test_predictions[:5], after.test_predictions[:5])
     assert np.array_equal(before.predictions, stack(**inputs()).predictions)
@@ -97,7 +121,7 @@ def test_noise_scores_like_a_guess_out_of_fold():
     target = generator.permutation(np.arange(rows) % 2)
     result = stack(
         features=numbers(rows, 6).assign(name=[f"name {row}" for row in range(rows)]),
-        embeddings=generator.normal(size=(rows, 10)),
+        embeddings=[generator.normal(size=(rows, 10))],
         targets=pd.DataFrame({"target": target}),
         folds=generator.integers(0, 3, rows),
         kind="classification",
@@ -118,7 +142,7 @@ def test_predictions_are_the_means_over_seeds_and_folds_of_boosters_of_the_other
     config = StackConfig(seeds=2, negatives_per_positive=ratio)
     result = stack(
         features=features,
-        embeddings=None,
+        embeddings=(),
         targets=pd.DataFrame({"target": target}),
         folds=folds,
         kind="classification",
@@ -171,7 +195,7 @@ def test_progress_shows_on_a_terminal_alone(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setattr(rich.get_console(), "is_interactive", True)  # decided when rich was first asked
     stack(**inputs())
-    assert "Fitting boosters" in capsys.readouterr().out
+    assert "Fitting LightGBM" in capsys.readouterr().out
 
 
 def test_embeddings_alone_are_enough():
@@ -179,11 +203,11 @@ def test_embeddings_alone_are_enough():
     result = stack(
         **inputs(
             features=pd.DataFrame(index=range(ROWS)),
-            embeddings=embeddings,
+            embeddings=[embeddings],
             targets=pd.DataFrame({"target": (embeddings[:, 2] > 0.3).astype(int)}),
             config=ONE_SEED,
             test_features=pd.DataFrame(index=range(4)),
-            test_embeddings=embeddings[:4],
+            test_embeddings=[embeddings[:4]],
         )
     )
     assert result.importance["feature"][0] == "embedding_2" and len(result.importance) == 3
@@ -196,7 +220,7 @@ def test_regression_predicts_every_target_on_its_own():
         {"green": 30 + 9 * features["number_0"], "dead": np.abs(features["number_1"]), "total": -features["number_2"]}
     )
     given_inputs = inputs(
-        features=features, embeddings=None, folds=np.arange(240) % 2, kind="regression", config=ONE_SEED
+        features=features, embeddings=(), folds=np.arange(240) % 2, kind="regression", config=ONE_SEED
     )
     predictions = stack(**given_inputs | {"targets": targets}).predictions
     assert predictions.shape == (240, 3)
@@ -204,6 +228,59 @@ def test_regression_predicts_every_target_on_its_own():
         assert r2_score(targets[name], predictions[:, column]) > 0.7
     alone = stack(**given_inputs | {"targets": targets[["dead"]]}).predictions
     assert np.array_equal(alone[:, 0], predictions[:, 1])
+
+
+def test_rows_of_fold_minus_one_are_learned_from_and_not_predicted():
+    given_inputs = inputs(embeddings=(), config=ONE_SEED)
+    folds = given_inputs["folds"].copy()
+    folds[folds == 0] = -1
+    result = stack(**given_inputs | {"folds": folds}).predictions
+    assert np.isnan(result[folds == -1]).all() and np.isfinite(result[folds != -1]).all()
+    assert np.array_equal(result[folds == 1], stack(**given_inputs).predictions[folds == 1])
+
+
+def test_each_array_of_embeddings_has_components_of_its_own():
+    generator = np.random.default_rng(5)
+    arrays = [generator.normal(size=(ROWS, 6)), 1000 * generator.normal(size=(ROWS, 40))]
+    target = arrays[0][:, 0] + arrays[1][:, 0] / 1000
+    given_inputs = inputs(
+        features=pd.DataFrame(index=range(ROWS)),
+        embeddings=arrays,
+        targets=pd.DataFrame({"number": target}),
+        kind="regression",
+        config=StackConfig(seeds=1, pca=6),
+    )
+    names = stack(**given_inputs).importance["feature"]
+    assert sorted(names) == sorted(f"embedding{array}_pc{number}" for array in (0, 1) for number in range(6))
+
+
+def test_a_gaussian_process_takes_as_many_components_as_there_are():
+    config = StackConfig(learner="gp")
+    given_inputs = inputs(targets=pd.DataFrame({"number": numbers()["number_0"] ** 2}), kind="regression")
+    as_it_likes, all_of_them = (
+        stack(**given_inputs | {"config": one}).predictions for one in (config, replace(config, pca=WIDTH))
+    )
+    assert np.array_equal(as_it_likes, all_of_them)
+
+
+def test_few_rows_suit_a_gaussian_process_better_than_boosters():
+    """A smooth function of ten columns and sixty rows."""
+    generator = np.random.default_rng(6)
+    values = generator.normal(size=(60, 10))
+    given_inputs = inputs(
+        features=pd.DataFrame(index=range(60)),
+        embeddings=[values],
+        targets=pd.DataFrame({"number": np.square(3 + values @ np.ones(10) / 5)}),
+        folds=np.arange(60) % 3,
+        kind="regression",
+    )
+    scores = {
+        learner: r2_score(
+            given_inputs["targets"], stack(**given_inputs | {"config": StackConfig(learner=learner)}).predictions
+        )
+        for learner in ("gp", "ridge", "lightgbm")
+    }
+    assert scores["gp"] > 0.95 and scores["ridge"] > 0.9 > scores["lightgbm"] + 0.2
 
 
 # Draws
@@ -274,16 +351,20 @@ ONE_CLASS_OUTSIDE_2 = pd.DataFrame({"target": (np.arange(ROWS) % 3 == 2).astype(
         ({"targets": pd.DataFrame({"target": np.arange(ROWS) % 4})}, DataError, "target is 2.0 in row 2; it must be 0 or 1"),
         ({"targets": pd.DataFrame({"dead": [math.nan] * ROWS}), "kind": "regression"}, DataError, "dead is nan in row 0"),
         ({"targets": pd.DataFrame({"target": [0, 1]})}, DataError, "120 rows of features, 2 of targets"),
-        ({"embeddings": np.zeros((7, WIDTH))}, DataError, "120 training rows have 7 embeddings"),
-        ({"features": pd.DataFrame(index=range(ROWS)), "embeddings": None}, DataError, "no feature"),
+        ({"embeddings": [np.zeros((7, WIDTH))]}, DataError, "120 training rows have 7 embeddings"),
+        ({"features": pd.DataFrame(index=range(ROWS)), "embeddings": ()}, DataError, "no feature"),
         ({"features": numbers().rename(columns={"number_1": "embedding_0"})}, DataError, "twice.*\n  embedding_0"),
         ({"features": numbers().assign(area=[1, math.inf] * 60)}, DataError, "area is infinite .* in 60 .* first 1"),
         ({"features": numbers().assign(area=-1e39)}, DataError, "area is infinite"),
-        ({"embeddings": np.full((ROWS, WIDTH), np.inf)}, DataError, "embedding_0 is infinite"),
-        ({"embeddings": np.full((ROWS, WIDTH), np.nan)}, DataError, "120 training rows have no embedding"),
-        ({"embeddings": None}, ConfigError, "pca is 3, but the training rows have no embeddings"),
+        ({"embeddings": [np.full((ROWS, WIDTH), np.inf)]}, DataError, "embedding_0 is infinite"),
+        ({"embeddings": [np.full((ROWS, WIDTH), np.nan)]}, DataError, "120 training rows have no embedding"),
+        ({"embeddings": ()}, ConfigError, "pca is 3, but the training rows have no embeddings"),
         ({"config": StackConfig(pca=7)}, ConfigError, "6 columns, so give 6 or less"),
-        ({"config": StackConfig(pca=90), "embeddings": np.zeros((ROWS, 100))}, ConfigError, "rows of a fold are 80 .* 80 or less"),
+        ({"config": StackConfig(pca=90), "embeddings": [np.zeros((ROWS, 100))]}, ConfigError, "rows of a fold are 80 .* 80 or less"),
+        ({"config": StackConfig(learner="gp")}, ConfigError, "gp is for a regression, and this is a classification. Choose lightgbm, xgboost, catboost, logistic"),
+        ({"config": StackConfig(learner="logistic"), "kind": "regression"}, ConfigError, "logistic is for a classification"),
+        ({"config": StackConfig(target_transform="sqrt")}, ConfigError, "target_transform sqrt is for numbers"),
+        ({"config": StackConfig(learner="ridge"), "targets": pd.DataFrame({"grams": [-0.5] * ROWS}), "kind": "regression"}, DataError, "grams is -0.5 in row 0; it must be 0 or more for target_transform sqrt"),
         ({"config": StackConfig(negatives_per_positive=2), "kind": "regression"}, ConfigError, "negatives_per_positive is for"),
     ],
 )  # fmt: skip
@@ -299,9 +380,9 @@ def test_what_cannot_be_fitted_says_so(changes, error, message):
         ({"test_features": numbers(20)}, "test features lack .*\n  site"),
         ({"test_features": numbers(20).assign(site="leg", number_1="1.5 mm")}, "number_1 holds numbers in training and text in test"),
         ({"test_features": numbers(20).assign(site="leg", number_2=-math.inf)}, "number_2 is infinite .* 20 test rows"),
-        ({"test_embeddings": np.zeros((20, 2))}, "width 6, test embeddings 2"),
-        ({"test_embeddings": None}, "width 6, test embeddings None"),
-        ({"test_embeddings": np.zeros((19, WIDTH))}, "20 test rows have 19 embeddings"),
+        ({"test_embeddings": [np.zeros((20, 2))]}, r"widths \[6\], test embeddings \[2\]"),
+        ({"test_embeddings": ()}, r"widths \[6\], test embeddings \[\]"),
+        ({"test_embeddings": [np.zeros((19, WIDTH))]}, "20 test rows have 19 embeddings"),
     ],
 )  # fmt: skip
 def test_a_test_table_that_does_not_fit_says_so(changes, message):
@@ -309,47 +390,9 @@ def test_a_test_table_that_does_not_fit_says_so(changes, message):
         stack(**with_test(**changes))
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"pca": 0}, {"negatives_per_positive": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"seeds": 0}, {"pca": 0}, {"negatives_per_positive": 0.0}, {"seeds": 2, "learner": "gp"}]
+)
 def test_settings_out_of_range_say_so(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         StackConfig(**wrong)
-
-
-# Image scores
-
-
-def test_a_score_stands_out_by_its_distance_in_standard_deviations_of_its_group():
-    scores = pd.DataFrame({"grams": [1.0, 10.0, 2.0, 6.0]}, index=[7, 7, 7, 7])
-    groups = pd.Series(["a", "alone", "a", "a"])
-    features = image_score_features(scores, groups, kind="regression")
-    assert list(features) == ["grams", "grams_z"] and list(features.index) == [7, 7, 7, 7]
-    assert features["grams"].tolist() == [1, 10, 2, 6]
-    root = math.sqrt(7)  # deviations -2, -1, 3 of three
-    assert features["grams_z"].tolist() == pytest.approx([-2 / root, 0, -1 / root, 3 / root], abs=1e-5)
-
-
-def test_equal_scores_and_missing_ones_do_not_stand_out():
-    scores = pd.DataFrame({"grams": [0.1, 0.1, 0.1, 3.0, math.nan, 5.0]})
-    groups = pd.Series(["a", "a", "a", "b", "b", None])
-    z = image_score_features(scores, groups, kind="regression")["grams_z"]
-    assert z[:3].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
-    assert z[3] == 0 and z[4:].isna().all()
-
-
-def test_probabilities_become_finite_logits_in_order():
-    scores = pd.DataFrame({"target": np.array([0, 0.25, 0.5, 1], dtype=np.float32)})
-    features = image_score_features(scores, None, kind="classification")
-    assert list(features) == ["target_logit"]
-    limit = math.log(1e15)
-    assert features["target_logit"].tolist() == pytest.approx([-limit, -math.log(3), 0, limit], rel=1e-3)
-    assert list(image_score_features(scores, pd.Series(["a"] * 4), kind="classification").columns) == [
-        "target_logit",
-        "target_logit_z",
-    ]
-
-
-@pytest.mark.parametrize("value", [-0.5, 1.5])
-def test_a_probability_out_of_range_is_named(value):
-    scores = pd.DataFrame({"target": [0.5, value]}, index=["x", "y"])
-    with pytest.raises(DataError, match=f"target is {value} in row y"):
-        image_score_features(scores, None, kind="classification")
