@@ -157,6 +157,12 @@ def _predict(arguments: list[str]) -> None:
     for name, (system, step) in steps.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"{system.name}: {step.help}")
     parser.add_argument("--out", type=Path, help="table to write (default: one in the run folder)")
+    parser.add_argument(
+        "--maps",
+        type=Path,
+        metavar="DIR",
+        help="also write where in each photo its prediction lies, where a model knows it",
+    )
     _add_trust(parser)
     options, rest = _parse(parser, arguments)
     chosen = vars(options)

@@ -37,6 +37,7 @@ PARTS = ("system.py", "README.md", "data.py", "task.py", "report.py", "sample")
 
 NETWORKS = {
     *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py"),
+    *("density_head.py", "intervals.py", "patch_features.py"),
     *("poolers.py", "perceiver.py", "attention_tower.py", "text_tower.py", "decoder.py", "coca.py", "transformer.py"),
 }
 """Files of networks, wherever a system has them."""
@@ -74,6 +75,7 @@ TESTED_BY = {
     "lesion/sample/scene.py": "lesion/sample/test_render.py",
     "lesion/system.py": "test_architecture.py",
     "pasture/dataset.py": "pasture/test_data.py",
+    "pasture/quadrat.py": "pasture/test_density_head.py",
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",

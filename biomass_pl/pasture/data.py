@@ -231,6 +231,10 @@ class PastureDataModule(FoldDataModule):
         paths = zip(self._labels["image_id"], self._labels["image_path"], strict=True)
         return PhotoPaths({image_id: self.root / path for image_id, path in paths})
 
+    def selected_photos(self) -> PhotoPaths:
+        """The selected photos by `image_id`."""
+        return PhotoPaths({photo.image_id: photo.path for photo in self._selected})
+
     def photo_grid(self) -> tuple[int, int]:
         """The tiles of both halves."""
         return self.grid[0], 2 * self.grid[1]
