@@ -106,8 +106,8 @@ def _plain(name: str) -> str:
 
 def _picture(values: np.ndarray, photo: np.ndarray, layers: MapLayers, name: str) -> Figure:
     """A photo under the colours of its map, and beside it what they stand for."""
-    most = max(float(values.max()), np.finfo(np.float32).tiny)
-    height = photo.shape[0] * _SHOWN_WIDTH // photo.shape[1]
+    most = float(values.max()) or 1.0  # of nothing, any scale will do
+    height = max(1, photo.shape[0] * _SHOWN_WIDTH // photo.shape[1])
     covered = _covered(values / most, cv2.resize(photo, (_SHOWN_WIDTH, height), interpolation=cv2.INTER_AREA), layers)
     figure = Figure(figsize=(12, 1 + 9 * height / _SHOWN_WIDTH), layout="constrained")
     panel = figure.subplots()
@@ -115,7 +115,9 @@ def _picture(values: np.ndarray, photo: np.ndarray, layers: MapLayers, name: str
     panel.axis("off")
     panel.set_title(without_formulas(shortened(name, _TITLE)), fontsize=10)
     for layer, colour in layers.colours.items():
-        scale = LinearSegmentedColormap.from_list(layer, ["white", np.array(colour) / 255])
+        scale = LinearSegmentedColormap.from_list(
+            layer, [(1.0, 1.0, 1.0), (colour[0] / 255, colour[1] / 255, colour[2] / 255)]
+        )
         bar = figure.colorbar(ScalarMappable(Normalize(0, most), scale), ax=panel, fraction=0.03, pad=0.01)
         bar.set_label(f"{layer}, {layers.unit}")
     return figure

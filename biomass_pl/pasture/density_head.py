@@ -42,10 +42,9 @@ class DensityHead(BiomassHead):
     def grams(self, density: Tensor) -> Tensor:
         """Grams (B, 5) on the whole quadrat from densities (B, views, tiles, P, 3)."""
         on_patches = density.flatten(start_dim=1, end_dim=-2)
-        parts = (on_patches * (QUADRAT_M2 / on_patches.shape[1])).sum(dim=1)
-        green, dead, clover = parts.split(1, dim=-1)
+        green, dead, clover = (on_patches * (QUADRAT_M2 / on_patches.shape[1])).sum(dim=1).unbind(dim=-1)
         gdm = green + clover
-        return torch.cat([green, dead, clover, gdm, gdm + dead], dim=-1)
+        return torch.stack([green, dead, clover, gdm, gdm + dead], dim=-1)
 
     def start_at(self, grams: Tensor) -> None:
         """Starts at the mean densities of the training fold."""

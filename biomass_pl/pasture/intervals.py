@@ -35,7 +35,8 @@ class IntervalHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits (B, 5, classes), float32, from vectors (B, hidden)."""
-        return self.output(hidden).float().unflatten(-1, (len(TARGETS), -1))
+        logits: Tensor = self.output(hidden)
+        return logits.float().reshape(len(hidden), len(TARGETS), -1)
 
     def loss(self, logits: Tensor, grams: Tensor) -> Tensor:
         """Mean cross-entropy over the targets of a batch that are known; 0 without any.
