@@ -132,9 +132,9 @@ class Backbone(nn.Module):
         """Shape of what comes of a tile: of a vector, or of the vectors of its patches."""
         training = self.network.training
         self.network.eval()
-        tile = torch.zeros(1, 3, self.tile_size, self.tile_size)
         try:
             with torch.inference_mode():
+                tile = torch.zeros(1, 3, self.tile_size, self.tile_size)
                 features = patch_features(self.network, tile, name=self.name) if self.patches else self.network(tile)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ConfigError(size_message(self.name, self.tile_size, error, self.args)) from error
