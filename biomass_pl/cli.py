@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -87,27 +87,11 @@ def _dispatch(arguments: list[str]) -> None:
         print(_HELP, end="")  # noqa: T201
     elif command == "--version":
         print(f"biomass {__version__}")  # noqa: T201
-    elif command == "sample":
-        commands.sample(rest)
-    elif command == "bank":
-        commands.bank(rest)
-    elif command == "recipes":
-        commands.recipes(rest)
-    elif command == "bench":
-        _bench(rest)
-    elif command == "fit":
-        _fit(rest)
-    elif command == "predict":
-        _predict(rest)
-    elif command == "stack":
-        _stack(rest)
-    elif command == "export":
-        _export(rest)
+    elif command in _COMMANDS:
+        _COMMANDS[command](rest)
     else:
-        raise ConfigError(
-            f"There is no command '{command}'. Choose fit, predict, stack, export, bench, bank, recipes or sample; "
-            "see biomass --help."
-        )
+        *others, last = _COMMANDS
+        raise ConfigError(f"There is no command '{command}'. Choose {', '.join(others)} or {last}; see biomass --help.")
 
 
 def _fit(arguments: list[str]) -> None:
@@ -166,6 +150,12 @@ def _predict(arguments: list[str]) -> None:
     for name, (system, step) in steps.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"{system.name}: {step.help}")
     parser.add_argument("--out", type=Path, help="table to write (default: one in the run folder)")
+    parser.add_argument(
+        "--maps",
+        type=Path,
+        metavar="DIR",
+        help="also write where in each photo its prediction lies, where a model knows it",
+    )
     _add_trust(parser)
     options, rest = _parse(parser, arguments)
     chosen = vars(options)
@@ -234,6 +224,18 @@ def _bench(arguments: list[str]) -> None:
         from biomass_pl.harness.bench import bench
 
         bench(rest, steps=options.steps, out=options.out)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "fit": _fit,
+    "predict": _predict,
+    "bench": _bench,
+    "stack": _stack,
+    "export": _export,
+    "bank": commands.bank,
+    "recipes": commands.recipes,
+    "sample": commands.sample,
+}
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:

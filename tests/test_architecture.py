@@ -37,6 +37,7 @@ PARTS = ("system.py", "README.md", "data.py", "task.py", "report.py", "sample")
 
 NETWORKS = {
     *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py", "pooling.py"),
+    *("density_head.py", "intervals.py", "patch_features.py"),
     *("poolers.py", "perceiver.py", "attention_tower.py", "text_tower.py", "decoder.py", "coca.py", "transformer.py"),
 }
 """Files of networks, wherever a system has them."""
@@ -84,6 +85,7 @@ TESTED_BY = {
     "pasture/dataset.py": "pasture/test_mixing.py",
     "pasture/long_layout.py": "pasture/test_tables.py",
     "pasture/metadata.py": "pasture/test_tables.py",
+    "pasture/quadrat.py": "pasture/test_density_head.py",
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",

@@ -43,7 +43,7 @@ class FeatureSet:
     Args:
         folder: Where they lie.
         description: What they depend on beside the photo.
-        shape: Of one entry: views of the pair, tiles, features.
+        shape: Of one entry: views of the pair, tiles, features; or views, tiles, patches, features.
     """
 
     folder: Path

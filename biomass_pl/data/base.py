@@ -32,7 +32,10 @@ _LONGEST_TEMPORARY_FOLDER = 71
 """Bytes: a socket's path has at most 103 on macOS, of which /pymp-xxxxxxxx/listener-xxxxxxxx takes 32."""
 
 _FEATURES_PER_PHOTO = 16
-"""Photos whose features are validated together where pixels of one would be."""
+"""Photos whose features are validated together where pixels of one would be, as far as they fit."""
+
+_FEATURE_BATCH_BYTES = 256 * 2**20
+"""Features that are validated together at most: those of patches are many."""
 
 Source = Literal["held_out", "test", "files"]
 """What is predicted: the held-out items of the fold, the test items, or any files."""
@@ -215,7 +218,18 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         Raises:
             ConfigError: The items are no photos.
         """
-        raise ConfigError(f"{type(self).__name__} has no photos to show. Choose a data module of photos.")
+        raise self._no_photos()
+
+    def selected_photos(self) -> Photos:
+        """The photos of what was selected for prediction, by the names of the items.
+
+        Raises:
+            ConfigError: The items are no photos.
+        """
+        raise self._no_photos()
+
+    def _no_photos(self) -> ConfigError:
+        return ConfigError(f"{type(self).__name__} has no photos to show. Choose a data module of photos.")
 
     def photo_grid(self) -> tuple[int, int]:
         """Rows and columns of equal parts of a photo, each of which a backbone is shown as one picture."""
@@ -310,11 +324,11 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             collate: Makes a batch of items; none stacks their tensors, which must be of one shape.
         """
         # Features are read faster than a worker could hand them over, and many of them fit where few photos do.
-        only_features = self.features is not None and self.features.epochs == math.inf
-        workers = 0 if only_features else self.num_workers
+        features = self.features if self.features is not None and self.features.epochs == math.inf else None
+        workers = 0 if features else self.num_workers
         return DataLoader(
             dataset,
-            batch_size=self.batch_size if order or not only_features else self.batch_size * _FEATURES_PER_PHOTO,
+            batch_size=self.batch_size if order or features is None else self._feature_batch(features),
             sampler=EpochSampler(
                 length=length, order=order, seed=self.seed, first_epoch=self.first_epoch, shared=shared
             ),
@@ -326,6 +340,11 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             # Workers share the cores; threads of their own would only get in each other's way.
             worker_init_fn=use_one_thread,
         )
+
+    def _feature_batch(self, features: StoredFeatures) -> int:
+        """Items that are validated together where all are read as features."""
+        fitting = _FEATURE_BATCH_BYTES // features.feature_set.entry_bytes
+        return min(max(fitting, self.batch_size), self.batch_size * _FEATURES_PER_PHOTO)
 
 
 def require_at_least(least: int, **settings: int) -> None:

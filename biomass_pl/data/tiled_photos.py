@@ -18,6 +18,7 @@ from biomass_pl.data.bank import PLAIN_VIEW, BankConfig, FeatureBank, photo_key
 from biomass_pl.data.base import FoldDataModule, Source, require_at_least, use_one_thread
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.photo_changes import AugmentationConfig, TrainingTransform
+from biomass_pl.data.photo_shapes import AspectRatios, aspect_ratios
 from biomass_pl.data.photos import PhotoPaths, broken_photos, check_photos
 from biomass_pl.data.sampling import shuffled
 from biomass_pl.data.tiled_dataset import TiledDataset, TiledPhoto, ViewDataset
@@ -119,6 +120,10 @@ class TiledPhotoDataModule(FoldDataModule):
         """Hashes of the files of all labelled photos."""
         return {image_id: photo_key(path) for image_id, path in self._paths.items()}
 
+    def aspect_ratios(self) -> AspectRatios:
+        """The least and the greatest width by height of the labelled photos."""
+        return aspect_ratios(self._paths.values())
+
     def held_out(self) -> np.ndarray:
         """Whether each row of the label table is held out, booleans (photos,)."""
         return self.split.held_out(self.labels["image_id"])
@@ -150,6 +155,10 @@ class TiledPhotoDataModule(FoldDataModule):
     def photos(self) -> PhotoPaths:
         """The labelled photos by `image_id`."""
         return PhotoPaths(self._paths)
+
+    def selected_photos(self) -> PhotoPaths:
+        """The selected photos by `image_id`."""
+        return PhotoPaths({photo.image_id: photo.path for photo in self._selected})
 
     def photo_grid(self) -> tuple[int, int]:
         """The tiles of all views, which are beside each other."""

@@ -16,8 +16,10 @@ from biomass_pl.data.photos import find_photos
 from biomass_pl.data.splits import read_folds
 from biomass_pl.errors import ConfigError, DataError, RunError, listed
 from biomass_pl.evaluation.embeddings import Embeddings
+from biomass_pl.evaluation.maps import MAP
 from biomass_pl.evaluation.report import MakesSubmission
 from biomass_pl.files import require_writable, write_table
+from biomass_pl.harness.maps import require_maps, write_maps
 from biomass_pl.harness.out_of_fold import companion, read_pooled, report_scores
 from biomass_pl.harness.predictor import (
     LabelledSource,
@@ -52,6 +54,7 @@ class PredictOptions:
         skip_broken: Leave out what cannot be read, with the reason in a column `error`.
         steps: What is done to the predictions afterwards.
         out: The table to write; none chooses a name in the run folder.
+        maps: Folder for a map of every photo; none makes none.
         trust: Classes of one's own that the run's configuration may name.
     """
 
@@ -63,6 +66,7 @@ class PredictOptions:
     skip_broken: bool = False
     steps: Sequence[PredictionStep] = ()
     out: Path | None = None
+    maps: Path | None = None
     trust: Sequence[str] = ()
 
 
@@ -130,12 +134,14 @@ class _Mean:
     Args:
         table: A row per item.
         embeddings: Mean arrays of the same rows.
+        maps: Mean maps of them, where asked for.
         broken: Items that were left out, with the reason.
         cli: The objects of the last fold.
     """
 
     table: pd.DataFrame
     embeddings: Embeddings
+    maps: np.ndarray | None
     broken: dict[str, str]
     cli: PredictCLI
 
@@ -174,6 +180,8 @@ class _Command:
                 raise ConfigError(f"--{step.name} is not for this run: it is to {step.help}. Leave it out.")
         if self.options.tta and cli.datamodule.views == ("plain",):
             raise ConfigError("--tta averages several views of an item; the data of this run have one. Leave it out.")
+        if self.options.maps is not None:
+            require_maps(cli.model, self.options.maps, several_views=self.options.tta)
         return cli
 
     def score(self, source: LabelledSource, first: PredictCLI) -> None:
@@ -192,14 +200,21 @@ class _Command:
         if path == self.run.oof_predictions and all(self.run.oof_last_csv(fold).is_file() for fold in self.folds):
             last = read_pooled([self.run.oof_last_csv(fold) for fold in self.folds], id_columns, report)
         predicted = partial(
-            predict_labelled, source=source, flips=self.options.tta, arrays=True, trusted=self.options.trust
+            predict_labelled,
+            source=source,
+            flips=self.options.tta,
+            arrays=True,
+            maps=self.options.maps is not None,
+            trusted=self.options.trust,
         )
         parts = [predicted(self.run, fold, self.overrides)[0] for fold in self.folds]
         table = report.finished(self._stepped(pd.concat([part.table for part in parts], ignore_index=True)))
         arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
-        predictions = Predictions(table=table, arrays=arrays)
+        embeddings, maps = _without_maps(Embeddings(ids=table[id_columns[0]], arrays=arrays))
+        predictions = Predictions(table=table, arrays=embeddings.arrays)
         report_scores(self.run.path, report, predictions, path, data=first.datamodule, last=last, items=items)
-        _write_embeddings(Embeddings(ids=table[id_columns[0]], arrays=arrays), path)
+        _write_embeddings(embeddings, path)
+        self._write_maps(maps, table[id_columns[0]], first, source)
 
     def predict_test(self) -> None:
         """Predicts unlabelled test items by the mean of the folds, and makes a submission where the system has one."""
@@ -218,6 +233,7 @@ class _Command:
             predictions = self.options.out or predictions
             self._write(mean.table, predictions, len(mean.table))
         _write_embeddings(mean.embeddings, predictions)
+        self._write_maps(mean.maps, mean.embeddings.ids, mean.cli, "test")
 
     def predict_images(self) -> None:
         """Predicts any photos by the mean of the folds."""
@@ -230,9 +246,11 @@ class _Command:
             broken = pd.DataFrame({id_column: list(mean.broken), "error": list(mean.broken.values())})
             table = pd.concat([table.assign(error=""), broken], ignore_index=True)
         self._write(table, self.options.out or self.run.path / "image_predictions.csv", len(mean.table))
+        self._write_maps(mean.maps, mean.embeddings.ids, mean.cli, "files")
 
     def _predictor(self, fold: int, *, arrays: bool = False) -> PredictCLI:
-        return PredictCLI(self.run, fold, self.overrides, arrays=arrays, trusted=self.options.trust)
+        maps = self.options.maps is not None
+        return PredictCLI(self.run, fold, self.overrides, arrays=arrays, maps=maps, trusted=self.options.trust)
 
     def _mean_of_folds(self, source: Source, files: Sequence[Path] = ()) -> _Mean:
         """Mean predictions of unlabelled items.
@@ -252,8 +270,9 @@ class _Command:
         id_column = data.id_columns[0]
         mean = mean_rows(pd.concat([part.table for part in parts]), id_column)
         table = cli.model.report.finished(self._stepped(mean))
-        embeddings = [Embeddings(ids=part.table[id_column], arrays=part.arrays) for part in parts]
-        return _Mean(table=table, embeddings=Embeddings.mean(embeddings), broken=broken, cli=cli)
+        of_folds = [Embeddings(ids=part.table[id_column], arrays=part.arrays) for part in parts]
+        embeddings, maps = _without_maps(Embeddings.mean(of_folds))
+        return _Mean(table=table, embeddings=embeddings, maps=maps, broken=broken, cli=cli)
 
     def _tell_of(self, broken: dict[str, str], count: int) -> None:
         """Refuses items that cannot be read, or warns of those that are left out."""
@@ -293,9 +312,19 @@ class _Command:
     def _own_name(self, path: Path, differences: Sequence[str]) -> Path:
         return path.with_stem("_".join([path.stem, *differences]))
 
+    def _write_maps(self, maps: np.ndarray | None, names: pd.Series, cli: PredictCLI, source: Source) -> None:
+        if maps is not None and self.options.maps is not None:
+            write_maps(maps, names.tolist(), cli.datamodule, source, cli.model, self.options.maps)
+
     def _write(self, table: pd.DataFrame, path: Path, photos: int) -> None:
         write_table(table, path)
         say(f"{photos} photo(s), mean of {len(self.folds)} fold(s): {path}")
+
+
+def _without_maps(arrays: Embeddings) -> tuple[Embeddings, np.ndarray | None]:
+    """The arrays that are embeddings, and the maps where there are some."""
+    others = {name: array for name, array in arrays.arrays.items() if name != MAP}
+    return Embeddings(ids=arrays.ids, arrays=others), arrays.arrays.get(MAP)
 
 
 def _write_embeddings(embeddings: Embeddings, predictions: Path) -> None:

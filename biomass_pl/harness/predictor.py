@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.data.splits import Split, read_folds
 from biomass_pl.errors import RunError
+from biomass_pl.evaluation.maps import MakesMaps
 from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.processes import on_its_own
@@ -64,6 +65,7 @@ class PredictCLI(RunCLI):
         fold: The fold.
         overrides: Settings of Lightning's form that differ from the training's.
         arrays: Whether to collect the arrays, such as embeddings, as well.
+        maps: Whether the maps of photos are among them, of a task that makes some.
         trusted: Classes of one's own that the run's configuration may name.
 
     Raises:
@@ -77,11 +79,13 @@ class PredictCLI(RunCLI):
         overrides: Sequence[str] = (),
         *,
         arrays: bool = False,
+        maps: bool = False,
         trusted: Collection[str] = (),
     ) -> None:
         self.run = run
         self.fold = fold
         self.arrays = arrays
+        self.maps = maps
         stored = ["--config", str(run.config(fold))]
         for system in named_systems(stored):
             system.imported()
@@ -127,6 +131,8 @@ class PredictCLI(RunCLI):
         """Predicts what the data module selected, by a checkpoint of the fold."""
         self.load(weights)
         data: Any = self.datamodule
+        if self.maps and isinstance(self.model, MakesMaps):
+            self.model.make_maps(data.photo_grid())
         if data.bank is not None and isinstance(self.model, ImageTask):
             data.use_features(stored_predictions(self.model, data, data.bank, str(self.trainer.precision)))
         with on_its_own(), passing_on_interrupts():
@@ -142,6 +148,7 @@ def predict_labelled(
     source: LabelledSource = "held_out",
     flips: bool = False,
     arrays: bool = False,
+    maps: bool = False,
     weights: Sequence[Weights] = ("best",),
     trusted: Collection[str] = (),
     illustrate: bool = False,
@@ -155,6 +162,7 @@ def predict_labelled(
         source: Which items.
         flips: Whether to average each item over its views.
         arrays: Whether to collect the arrays, such as embeddings, as well.
+        maps: Whether the maps of photos are among them, of a task that makes some.
         weights: Which weights predict.
         trusted: Classes of one's own that the run's configuration may name.
         illustrate: Whether the task draws its pictures of the fold by the first of the weights.
@@ -162,7 +170,7 @@ def predict_labelled(
     Returns:
         For each weights, a row per item: what names it, `fold`, metadata, truth and predictions.
     """
-    cli = PredictCLI(run, fold, overrides, arrays=arrays, trusted=trusted)
+    cli = PredictCLI(run, fold, overrides, arrays=arrays, maps=maps, trusted=trusted)
     data = cli.datamodule
     require_data(run, data)
     split = Split(fold=fold, folds=read_folds(run.folds_csv, data.names()))

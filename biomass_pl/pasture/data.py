@@ -12,7 +12,6 @@ import torch
 
 from biomass_pl.data.base import Truth
 from biomass_pl.data.photo_changes import AugmentationConfig
-from biomass_pl.data.photo_shapes import AspectRatios, aspect_ratios
 from biomass_pl.data.splits import read_folds
 from biomass_pl.data.table_values import DateFormat
 from biomass_pl.data.tiled_dataset import TiledDataset, TiledPhoto
@@ -201,10 +200,6 @@ class PastureDataModule(TiledPhotoDataModule):
         """
         self._check_mixing()
         super().check()
-
-    def aspect_ratios(self) -> AspectRatios:
-        """The least and the greatest width by height of the labelled photos."""
-        return aspect_ratios(self.root / path for path in self.labels["image_path"])
 
     def check_split(self) -> None:
         """Also refuses a fold whose held-out photos have no score, and warns of one that lacks a target to learn.

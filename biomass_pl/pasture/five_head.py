@@ -14,7 +14,7 @@ from biomass_pl.pasture.correction import correct_dead, derive_dead
 from biomass_pl.pasture.heads import BiomassHead, FiveHeads
 from biomass_pl.pasture.losses import EQUAL_WEIGHTS, PastureLoss, WeightedLoss
 from biomass_pl.pasture.scores import pasture_scores
-from biomass_pl.pasture.task import PastureTask
+from biomass_pl.pasture.task import StereoTask
 from biomass_pl.training.task import StepOutput
 
 DeadCorrection = Literal["off", "threshold", "always", False]
@@ -52,7 +52,7 @@ class AuxiliaryConfig:
 torch.serialization.add_safe_globals([AuxiliaryConfig])  # checkpoints of tasks made in Python hold one
 
 
-class FiveHead(PastureTask):
+class FiveHead(StereoTask):
     """Five independent targets; the loss encourages their sums.
 
     Corrections act in validation and prediction; the loss sees the network's own grams.
@@ -62,7 +62,7 @@ class FiveHead(PastureTask):
         context_adjustment: Shift Dead and Clover by what is usual in the guessed state, month and species.
         dead_correction: Set Dead to Total - GDM: off, threshold (where sums are far off) or always.
         correction_threshold: Share of Total that its parts may miss.
-        **kwargs: Settings of every pasture model.
+        **kwargs: Settings of every model that joins views.
     """
 
     context: ContextAdjustment

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from biomass_pl.pasture.targets import CLOVER, DEAD, GDM, GREEN, TOTAL
+from biomass_pl.pasture import targets
 
 GRAM_DECIMALS = 6
 """Grams that are worked out are told to the microgram."""
 
-SUMS = ((GDM, GREEN, CLOVER), (TOTAL, GDM, DEAD))
-"""GDM = Green + Clover, Total = GDM + Dead."""
+SUMS = tuple(tuple(map(targets.TARGETS.index, (whole, *parts))) for whole, parts in targets.SUMS.items())
+"""GDM = Green + Clover, Total = GDM + Dead: the places of whole and parts among the targets."""
 
 ROUNDING_GRAMS = 0.01
 """The published grams have four decimals; a larger gap in a sum is not rounding."""

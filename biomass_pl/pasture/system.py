@@ -10,6 +10,7 @@ SYSTEM = System(
         "biomass_pl.pasture.task.HierarchicalRatio",
         "biomass_pl.pasture.task.SoftmaxRatio",
         "biomass_pl.pasture.five_head.FiveHead",
+        "biomass_pl.pasture.density.PatchDensity",
     ),
     sample=Sample(
         render="biomass_pl.pasture.sample.render.render_sample",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from biomass_pl.errors import ConfigError, WeightsError
+from biomass_pl.training.patch_features import patch_features
 from biomass_pl.training.pretrained_weights import find_pretrained
 from biomass_pl.training.timm_networks import create_network, first_line, has_fixed_size, size_message
 from biomass_pl.training.weights_files import read_weights
@@ -22,7 +23,7 @@ _TILES_IN_CACHE = 32
 
 
 class Backbone(nn.Module):
-    """Tiles of 0 to 255 in, one feature vector per tile out.
+    """Tiles of 0 to 255 in, one feature vector per tile, or per patch of it, out.
 
     Normalisation with the network's own mean and standard deviation happens here, on the device.
 
@@ -34,9 +35,11 @@ class Backbone(nn.Module):
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them.
         tile_batch: Tiles that go through the network at once; 0 takes all.
         args: Options of this network in timm, such as `drop_path_rate`.
+        patches: Give a vector for each patch that the network sees in a tile, instead of one for the tile.
 
     Raises:
-        ConfigError: No network has this name or these options, or it cannot take tiles of this size.
+        ConfigError: No network has this name or these options, or it cannot take tiles of this size, or tells nothing
+            of patches.
         WeightsError: The weights cannot be fetched, read or fitted.
     """
 
@@ -53,6 +56,7 @@ class Backbone(nn.Module):
         grad_checkpointing: bool = False,
         tile_batch: int = 0,
         args: Mapping[str, Any] | None = None,
+        patches: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -61,6 +65,7 @@ class Backbone(nn.Module):
         # Convolutions run faster with the channels last; ViTs, of a fixed input size, have but one.
         self.memory_format = torch.contiguous_format if has_fixed_size(name) else torch.channels_last
         self.args = dict(args or {})
+        self.patches = patches
         found = find_pretrained(name) if pretrained and weights is None else None
         self.network = create_network(name, tile_size, pretrained=found, args=self.args)
         self.origin = "random weights" if found is None else found.origin  # in words, for the user
@@ -71,7 +76,8 @@ class Backbone(nn.Module):
         for key in ("mean", "std"):
             # Not in the state dict: they belong to the network's name, not to what was learned.
             self.register_buffer(key, 255 * torch.tensor(statistics[key]).view(3, 1, 1), persistent=False)
-        self.num_features: int = _feature_count(self.network, name, tile_size, self.args)
+        self.feature_shape = self._try_one_tile()
+        self.num_features = self.feature_shape[-1]
         if grad_checkpointing:
             _checkpoint_gradients(self.network, name)
 
@@ -82,7 +88,7 @@ class Backbone(nn.Module):
             tiles: uint8 or float values 0 to 255, (..., 3, S, S).
 
         Returns:
-            Features (..., num_features).
+            Features (..., num_features), or of patches (..., P, num_features).
         """
         flat = tiles.flatten(end_dim=-4)
         learns = torch.is_grad_enabled() and self._learns()
@@ -94,7 +100,7 @@ class Backbone(nn.Module):
             features = [checkpoint(self._encode, part, use_reentrant=False) for part in parts]
         else:
             features = [self._encode(part) for part in parts]
-        return torch.cat(features).reshape(*tiles.shape[:-3], -1)
+        return torch.cat(features).reshape(*tiles.shape[:-3], *self.feature_shape)
 
     def fingerprint(self) -> str:
         """Names the network, its options and weights: equal for equal features, whatever trained them."""
@@ -115,8 +121,28 @@ class Backbone(nn.Module):
         return ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
     def _encode(self, tiles: Tensor) -> Tensor:
-        features: Tensor = self.network(self.normalise(tiles))
+        pixels = self.normalise(tiles)
+        features: Tensor = (
+            patch_features(self.network, pixels, name=self.name) if self.patches else self.network(pixels)
+        )
         return features
+
+    def _try_one_tile(self) -> tuple[int, ...]:
+        """Shape of what comes of a tile: of a vector, or of the vectors of its patches."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode():
+                tile = torch.zeros(1, 3, self.tile_size, self.tile_size)
+                features = patch_features(self.network, tile, name=self.name) if self.patches else self.network(tile)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ConfigError(size_message(self.name, self.tile_size, error, self.args)) from error
+        self.network.train(training)
+        if not self.patches and features.ndim != 2:
+            raise ConfigError(
+                f"'{self.name}' gives features of shape {tuple(features.shape)}, not one vector per tile."
+            )
+        return tuple(features.shape[1:])
 
     def _learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self.parameters())
@@ -133,20 +159,6 @@ def _checkpoint_gradients(network: nn.Module, name: str) -> None:
         raise ConfigError(
             f"'{name}' cannot checkpoint its gradients ({first_line(error)}). Set model.grad_checkpointing: false."
         ) from error
-
-
-def _feature_count(network: nn.Module, name: str, tile_size: int, args: Mapping[str, Any]) -> int:
-    """Length of the feature vector, found by trying one tile."""
-    training = network.training
-    try:
-        with torch.inference_mode():
-            features = network.eval()(torch.zeros(1, 3, tile_size, tile_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(size_message(name, tile_size, error, args)) from error
-    network.train(training)
-    if features.ndim != 2:
-        raise ConfigError(f"'{name}' gives features of shape {tuple(features.shape)}, not one vector per tile.")
-    return int(features.shape[1])
 
 
 def load_encoder(network: nn.Module, state: Mapping[str, Any], *, origin: str) -> None:

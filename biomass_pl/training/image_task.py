@@ -4,7 +4,7 @@ import abc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -30,6 +30,9 @@ class ImageTask(Task):
         grad_checkpointing: Compute activations again in the backward pass: less memory, a fifth more time.
         optim: Rates of the optimizer.
     """
+
+    patches: ClassVar[bool] = False
+    """Whether the network takes a vector of every patch of a tile from the backbone, or one of the tile."""
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class ImageTask(Task):
             grad_checkpointing=self.grad_checkpointing,
             tile_batch=self.tile_batch,
             args=self.backbone_args,
+            patches=self.patches,
         )
         if self.tile_batch and self.frozen_epochs != "all" and backbone.has_batch_statistics():
             raise ConfigError(
@@ -136,15 +140,20 @@ class ImageTask(Task):
             load_encoder(backbone.network, encoder, origin=f"model.init_from {self.init_from}")
 
     def features(self, batch: dict[str, Any]) -> Tensor:
-        """Output of the backbone (..., D), or what the feature bank kept of it."""
+        """Output of the backbone, (..., D) or of patches (..., P, D), or what the feature bank kept of it."""
         features: Tensor = batch["features"] if "features" in batch else self.backbone(batch["tiles"])
         return features
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> PredictOutput:
-        """The columns of the task, and `embedding` (B, D), the mean feature of each item."""
+        """The columns and arrays of the task, and `embedding` (B, D), the mean feature of each item."""
         features = self.features(batch)
         embedding = features.reshape(len(batch["id"]), -1, features.shape[-1]).mean(dim=1)
-        return PredictOutput(ids=batch["id"], columns=self.predict_columns(features), arrays={"embedding": embedding})
+        arrays = {"embedding": embedding, **self.predict_arrays(features)}
+        return PredictOutput(ids=batch["id"], columns=self.predict_columns(features), arrays=arrays)
+
+    def predict_arrays(self, features: Tensor) -> Mapping[str, Tensor]:
+        """Arrays of a prediction beside the embedding, a row per item, from the output of the backbone."""
+        return {}
 
     def training_length(self) -> TrainingLength:
         """Also the epochs in which the backbone is frozen."""

@@ -30,7 +30,7 @@ from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.five_head import AuxiliaryConfig, FiveHead
 from biomass_pl.pasture.losses import WeightedLoss
 from biomass_pl.pasture.tables import read_labels
-from biomass_pl.pasture.task import PastureTask, SoftmaxRatio
+from biomass_pl.pasture.task import PastureTask, SoftmaxRatio, StereoTask
 from biomass_pl.runs import find_run
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
 from biomass_pl.training.image_task import ImageTask
@@ -192,9 +192,9 @@ ROWS = [
     Row("--backbone", signature(PastureTask, "backbone"), DINO, "--model.backbone", "test_vit2.r160_in1k", output),
     Row("--grid 2 2", signature(PastureDataModule, "grid"), (2, 2), "--data.grid", "[1, 2]", batch),
     Row("--dropout .2", signature(PastureTask, "dropout"), 0.2, "--model.dropout", "0.4", drop_rates),
-    Row("--hidden-ratio .5", signature(PastureTask, "hidden_ratio"), 0.5, "--model.hidden_ratio", "1.0", output),
-    Row("--no-film", signature(PastureTask, "film"), True, "--model.film", "false", output),
-    Row("--no-attention-pool", signature(PastureTask, "attention_pool"), True, "--model.attention_pool", "false", output),
+    Row("--hidden-ratio .5", signature(StereoTask, "hidden_ratio"), 0.5, "--model.hidden_ratio", "1.0", output),
+    Row("--no-film", signature(StereoTask, "film"), True, "--model.film", "false", output),
+    Row("--no-attention-pool", signature(StereoTask, "attention_pool"), True, "--model.attention_pool", "false", output),
     Row("--grad-ckpt", signature(ImageTask, "grad_checkpointing"), False, "--model.grad_checkpointing", "true", kept_for_backward),
     Row("--ratio-temperature 1", signature(SoftmaxRatio, "ratio_temperature"), 1.0, "--model.ratio_temperature", "3.0", output, SOFTMAX),
     Row("--epochs 50", recipe_value("softmax_ratio.yaml", "trainer", "max_epochs"), 50, "--trainer.max_epochs", "7", rates),

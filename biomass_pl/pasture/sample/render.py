@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from biomass_pl.data.rendering import new_folder, stream
+from biomass_pl.data.rendering import Image, new_folder, stream
 from biomass_pl.errors import ConfigError
-from biomass_pl.pasture.sample.scene import Pasture, draw_photo
+from biomass_pl.pasture.sample.scene import Pasture, draw_clover_cover, draw_photo
 from biomass_pl.terminal import progress
 
 # In the order of the competition's tables.
@@ -163,6 +163,16 @@ def render_sample(*, out: Path, photos: int = 120, test_photos: int = 10, width:
     with new_folder(out) as folder:
         _write_tables(train, test, folder)
         _write_photos(train + test, folder, width)
+
+
+def clover_covers(*, photos: int, width: int, seed: int = 0) -> Iterator[tuple[str, Image]]:
+    """Where the labelled photos that `render_sample` makes of the same arguments show clover.
+
+    Yields:
+        Image id, and the share of every pixel that is clover, (width / 2, width), 0..1.
+    """
+    for photo in (_photo("train", index, seed) for index in range(photos)):
+        yield photo.image, draw_clover_cover(pasture=photo.pasture, key=photo.key, width=width)
 
 
 def _check(*, photos: int, test_photos: int, width: int, seed: int) -> None:

@@ -1,12 +1,14 @@
 """Draws one photo of a pasture seen straight down: soil, straw, grass and clover, then light and camera."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from biomass_pl.data.rendering import Floats, Image, Key, stream
+from biomass_pl.pasture.quadrat import QUADRAT_MM
 
 # Hue in degrees, saturation and value that a photo's materials have at least and at most. The ranges overlap, and the
 # camera tints them: an absolute colour does not tell the materials apart, their contrast and shapes do.
@@ -15,8 +17,6 @@ GRASS_COLOURS = ((60, 0.30, 0.58), (125, 0.75, 0.70))
 STRAW_COLOURS = ((29, 0.18, 0.74), (53, 0.50, 0.88))
 CLOVER_COLOURS = ((66, 0.30, 0.58), (130, 0.75, 0.72))
 
-# The competition's quadrat in mm. A photo shows it 2:1, so pixels are not square on the ground.
-QUADRAT_MM = (700.0, 300.0)
 # Narrower photos are drawn this wide or more and shrunk: anti-aliasing fattens leaves of about a pixel.
 DRAWING_WIDTH = 640
 
@@ -117,23 +117,58 @@ def draw_ground(*, pasture: Pasture, key: Key, width: int) -> Image:
     Returns:
         The scene, (width / 2, width, 3), B, G, R in 0..1.
     """
-    drawing_width = width * -(-DRAWING_WIDTH // width)
+    drawing_width = _drawing_width(width)
+    soil, *plants = _soil_and_plants(pasture, key)
+    scene = _soil(soil, stream(key, "soil"), drawing_width)
+    scene = _with_plants(scene, _joined(plants), stream(key, "sun"))
+    return _shrunk(scene, width)
+
+
+def draw_clover_cover(*, pasture: Pasture, key: Key, width: int) -> Image:
+    """Draws where a photo shows clover that nothing covers.
+
+    Args:
+        pasture: What grows there.
+        key: Numbers that fix every random choice.
+        width: Width in pixels; the height is half of it.
+
+    Returns:
+        Share of every pixel that shows clover, (width / 2, width), 0..1.
+    """
+    drawing_width = _drawing_width(width)
+    _, straw, grass, clover = _soil_and_plants(pasture, key)
+    marked = [
+        replace(shapes, colours=np.full_like(shapes.colours, shapes is clover)) for shapes in (straw, grass, clover)
+    ]
+    shapes, size = _joined(marked), (drawing_width // 2, drawing_width)
+    cover = np.zeros(size, np.float32)
+    for layer in _layers(shapes, size):
+        cover = cover * (1 - layer[:, :, 3]) + layer[:, :, 0]
+    return _shrunk(cover, width)
+
+
+def _drawing_width(width: int) -> int:
+    return width * -(-DRAWING_WIDTH // width)
+
+
+def _shrunk(scene: Image, width: int) -> Image:
+    if scene.shape[1] == width:
+        return scene
+    return cv2.resize(scene, (width, width // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _soil_and_plants(pasture: Pasture, key: Key) -> tuple[Floats, Shapes, Shapes, Shapes]:
+    """Colour of the soil; shapes of straw, grass and clover."""
     palette = stream(key, "palette")
     soil, grass, straw, clover = (
         palette.uniform(*colours) for colours in (SOIL_COLOURS, GRASS_COLOURS, STRAW_COLOURS, CLOVER_COLOURS)
     )
-    scene = _soil(soil, stream(key, "soil"), drawing_width)
-    shapes = _joined(
-        [
-            _blades(pasture.dead_g, pasture.height_cm, STRAW, straw, stream(key, "straw")),
-            _blades(pasture.green_g, pasture.height_cm, GRASS, grass, stream(key, "grass")),
-            _clover(pasture, clover, stream(key, "clover")),
-        ]
+    return (
+        soil,
+        _blades(pasture.dead_g, pasture.height_cm, STRAW, straw, stream(key, "straw")),
+        _blades(pasture.green_g, pasture.height_cm, GRASS, grass, stream(key, "grass")),
+        _clover(pasture, clover, stream(key, "clover")),
     )
-    scene = _with_plants(scene, shapes, stream(key, "sun"))
-    if drawing_width != width:
-        scene = cv2.resize(scene, (width, width // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
-    return scene
 
 
 def _bgr(hsv: Floats) -> Floats:
@@ -289,16 +324,21 @@ def _with_plants(scene: Image, shapes: Shapes, rng: np.random.Generator) -> Imag
     direction, darkness = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 0.55)
     shift = SHADOW_MM * np.array([np.cos(direction), np.sin(direction)]) * to_pixels
     move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-    bounds = np.searchsorted(shapes.depths, np.linspace(0, 1, LAYERS + 1)[1:-1])
-    for lower, upper in zip([0, *bounds], [*bounds, len(shapes.depths)], strict=True):
-        if lower == upper:
-            continue
-        drawn = _layer(shapes.polygons[lower:upper], shapes.colours[lower:upper], (height, width), to_pixels)
+    for drawn in _layers(shapes, (height, width)):
         alpha = np.ascontiguousarray(drawn[:, :, 3])
         shadow = cv2.GaussianBlur(cv2.warpAffine(alpha, move, (width, height)), (0, 0), width / 700)
         scene = scene * ((1 - darkness * shadow) * (1 - alpha))[:, :, None]
         scene += drawn[:, :, :3]
     return scene
+
+
+def _layers(shapes: Shapes, size: tuple[int, int]) -> Iterator[Image]:
+    """The shapes in layers from the ground up, each on a clear ground: colours times opacity, and the opacity."""
+    to_pixels = np.array([size[1], size[0]]) / QUADRAT_MM
+    bounds = np.searchsorted(shapes.depths, np.linspace(0, 1, LAYERS + 1)[1:-1])
+    for lower, upper in zip([0, *bounds], [*bounds, len(shapes.depths)], strict=True):
+        if lower < upper:
+            yield _layer(shapes.polygons[lower:upper], shapes.colours[lower:upper], size, to_pixels)
 
 
 def _layer(polygons: list[Floats], colours: Floats, size: tuple[int, int], to_pixels: Floats) -> Image:

@@ -23,7 +23,7 @@ def check_bank(task: ImageTask, data: FeatureViews, bank: BankConfig) -> None:
     Raises:
         ConfigError: Its limit is too low.
     """
-    feature_set = bank.bank.feature_set({}, (*data.view_shape(), task.backbone.num_features))
+    feature_set = bank.bank.feature_set({}, (*data.view_shape(), *task.backbone.feature_shape))
     bank.bank.check_limit(feature_set, sum(map(len, data.wanted_views(training=True).values())))
 
 
@@ -100,7 +100,7 @@ def _feature_set(task: ImageTask, data: FeatureViews, bank: BankConfig, precisio
         "precision": precision,
         **data.view_description(),
     }
-    return bank.bank.feature_set(depends_on, (*data.view_shape(), task.backbone.num_features))
+    return bank.bank.feature_set(depends_on, (*data.view_shape(), *task.backbone.feature_shape))
 
 
 def _fill(

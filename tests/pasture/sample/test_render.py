@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from biomass_pl.errors import ConfigError, DataError
-from biomass_pl.pasture.sample.render import render_sample
-from biomass_pl.pasture.sample.scene import Pasture, draw_ground, draw_photo
+from biomass_pl.pasture.sample.render import clover_covers, render_sample
+from biomass_pl.pasture.sample.scene import Pasture, draw_clover_cover, draw_ground, draw_photo
 
 WIDTH = 64
 PHOTOS = 32
@@ -203,3 +203,39 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="disk full"):
         render_sample(out=tmp_path / "data", photos=10, width=WIDTH)
     assert not list(tmp_path.iterdir())
+
+
+def cover(width: int = 160, **grams: float) -> np.ndarray:
+    pasture = Pasture(**({"green_g": 0.0, "dead_g": 0.0, "clover_g": 0.0} | grams), height_cm=5.0)
+    return draw_clover_cover(pasture=pasture, key=(0, 0, 3), width=width)
+
+
+def test_clover_covers_what_a_photo_shows_of_it() -> None:
+    shares = [cover(clover_g=grams).mean() for grams in (0.0, 4.0, 12.0, 30.0)]
+    assert shares[0] == 0 and shares == sorted(set(shares))
+    alone = cover(clover_g=12.0)
+    assert alone.shape == (80, 160) and alone.dtype == np.float32 and alone.min() >= 0 and alone.max() <= 1
+    bare, grown = (
+        draw_ground(pasture=Pasture(0.0, 0.0, grams, 5.0), key=(0, 0, 3), width=160) for grams in (0.0, 12.0)
+    )
+    changed = np.abs(grown - bare).max(axis=2)
+    assert changed[alone > 0.9].min() > 0.02  # where there is clover, the ground is gone
+    far = cv2.dilate(alone, np.ones((9, 9))) == 0
+    assert far.any() and changed[far].max() < 1e-3  # where there is none nearby, nor its shadow, it is the same
+
+
+def test_grass_and_straw_hide_clover() -> None:
+    alone = cover(clover_g=12.0)
+    for others in ({"green_g": 40.0}, {"dead_g": 40.0}):
+        hidden = cover(clover_g=12.0, **others)
+        assert (hidden <= alone + 1e-6).all() and hidden.mean() < 0.8 * alone.mean()
+        assert cover(**others).max() == 0
+
+
+def test_clover_of_a_sample_is_named_as_its_photos(labels: pd.DataFrame) -> None:
+    covers = dict(clover_covers(photos=PHOTOS, width=WIDTH))
+    assert covers.keys() == set(labels.index)
+    shown = pd.Series({name: float(image.mean()) for name, image in covers.items()}).loc[labels.index]
+    assert ((shown > 0) == (labels["Dry_Clover_g"] > 0)).all()
+    per_height = labels["Dry_Clover_g"] / labels["Height_Ave_cm"]
+    assert shown.corr(per_height, method="spearman") > 0.9

@@ -335,6 +335,14 @@ def test_features_alone_need_no_workers_and_fill_larger_batches(constants):
     assert "tiles" in next(iter(data.val_dataloader()))
 
 
+@pytest.mark.parametrize(("megabytes", "together"), [(1, 96), (8, 31), (100, 6)])
+def test_large_features_are_validated_in_smaller_batches(megabytes, together, rendered, tmp_path):
+    data = fold_data(rendered, tmp_path)
+    feature_set = data.bank.bank.feature_set({}, (megabytes, 2**18))
+    data.use_features(StoredFeatures(feature_set=feature_set, keys={}, views=0, epochs=float("inf")))
+    assert data.val_dataloader().batch_size == together and data.train_dataloader().batch_size == 6
+
+
 @pytest.fixture
 def fit(workdir, data):
     """Runs the head-only recipe, with other settings, in an empty folder with photos of its own."""
