@@ -78,7 +78,7 @@ def _full_name(config: PretrainedCfg | None) -> str:
 
 def _cached_file(config: PretrainedCfg) -> Path | None:
     """What timm has fetched before: from the hub, or, by older releases, from an address."""
-    if config.hf_hub_id and config.custom_load != "hf":
+    if config.hf_hub_id and str(config.custom_load) != "hf":  # a format that only timm reads
         repository, _, revision = config.hf_hub_id.partition("@")
         file = config.hf_hub_filename or "pytorch_model.bin"
         for candidate in (_WITHOUT_CODE.get(file, file), file):

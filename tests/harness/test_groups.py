@@ -1,5 +1,8 @@
 """What the data of every system say they keep together is what their folds keep together."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from biomass_pl.leaf.data import LeafDataModule
@@ -7,11 +10,16 @@ from biomass_pl.lesion.data import LesionDataModule
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.slide.data import SlideDataModule
 
+SLIDE_FILES = {
+    "hdf5_filename": Path("specimens.hdf5"),
+    "hdf5_feature_attribute": "patch_features_comp_0",
+    "hdf5_text_attribute": "report",
+}
 SYSTEMS = {
     "rendered": PastureDataModule,
     "lesions": LesionDataModule,
     "leaves": LeafDataModule,
-    "slides": SlideDataModule,
+    "slides": partial(SlideDataModule, **SLIDE_FILES),
 }
 
 

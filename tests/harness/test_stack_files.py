@@ -229,13 +229,6 @@ def test_files_of_features_need_a_recipe(folder, capsys):
     assert "Add --config RECIPE" in told(["stack", "--embeddings", "one.npz"], capsys)
 
 
-def test_a_target_below_zero_has_no_root(folder, capsys):
-    rows = pd.read_csv("data/train.csv")
-    rows["target"] += 0
-    assert main(command("--target_transform", "log1p", "--out", "logged")) == 0
-    assert "--sums" not in capsys.readouterr().err
-
-
 # Lesions: tables without a run
 
 
