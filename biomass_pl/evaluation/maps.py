@@ -109,16 +109,18 @@ def _picture(values: np.ndarray, photo: np.ndarray, layers: MapLayers, name: str
     most = float(values.max()) or 1.0  # of nothing, any scale will do
     height = max(1, photo.shape[0] * _SHOWN_WIDTH // photo.shape[1])
     covered = _covered(values / most, cv2.resize(photo, (_SHOWN_WIDTH, height), interpolation=cv2.INTER_AREA), layers)
-    figure = Figure(figsize=(12, 1 + 9 * height / _SHOWN_WIDTH), layout="constrained")
-    panel = figure.subplots()
+    figure = Figure(figsize=(12, 1 + 9 * height / _SHOWN_WIDTH))
+    # Fixed places: a layout that fits itself to its texts takes as long as all the rest.
+    panel = figure.add_axes((0.01, 0.03, 0.76, 0.88))
     panel.imshow(covered)
     panel.axis("off")
     panel.set_title(without_formulas(shortened(name, _TITLE)), fontsize=10)
-    for layer, colour in layers.colours.items():
+    for place, (layer, colour) in enumerate(layers.colours.items()):
         scale = LinearSegmentedColormap.from_list(
             layer, [(1.0, 1.0, 1.0), (colour[0] / 255, colour[1] / 255, colour[2] / 255)]
         )
-        bar = figure.colorbar(ScalarMappable(Normalize(0, most), scale), ax=panel, fraction=0.03, pad=0.01)
+        left = 0.79 + 0.2 * place / len(layers.colours)
+        bar = figure.colorbar(ScalarMappable(Normalize(0, most), scale), cax=figure.add_axes((left, 0.05, 0.014, 0.84)))
         bar.set_label(f"{layer}, {layers.unit}")
     return figure
 
