@@ -58,6 +58,18 @@ class PatchDensity(PastureTask):
         self.interval_weight = interval_weight
         self._photo_grid: tuple[int, int] | None = None
 
+    def check_data(self, data: Any) -> None:
+        """Also refuses tiles that may overlap, whose ground would count twice.
+
+        Raises:
+            ConfigError: Photos are seen as a whole.
+        """
+        super().check_data(data)
+        if data.view_shape()[0] == 1:
+            raise ConfigError(
+                "PatchDensity adds up the ground of tiles, which overlap with data.views: whole. Set data.views: halves."
+            )
+
     def make_network(self, backbone: Backbone) -> DensityNetwork:
         """Backbone and the head on its patches."""
         hidden = max(_SMALLEST_HIDDEN, int(backbone.num_features * self.hidden_ratio))

@@ -25,8 +25,9 @@ class RegressionDataModule(TiledPhotoDataModule):
 
     Args:
         root: Data folder.
-        table: The table in it: CSV, a row per photo.
+        table: The table in it, CSV or Excel, with a row per photo.
         test_table: The table of photos to predict, which needs no numbers.
+        encoding: Encoding of CSV files, such as cp1252; none takes UTF-8.
         targets: Columns of what was measured, as many as there are.
         units: Unit of each, for tables and pictures.
         image_column: Column with the photo's file, relative to root.
@@ -59,6 +60,7 @@ class RegressionDataModule(TiledPhotoDataModule):
         root: Path = Path("data"),
         table: Path = Path("table.csv"),
         test_table: Path = Path("test.csv"),
+        encoding: str | None = None,
         units: list[str] | None = None,
         image_column: str = "photo",
         group_column: str | None = None,
@@ -98,16 +100,17 @@ class RegressionDataModule(TiledPhotoDataModule):
         self.truth = Truth(kind="values", columns=self.columns.targets, units=tuple(units or ()))
         self.table = table
         self.test_table = test_table
+        self.encoding = encoding
         self.num_folds = num_folds
         self.fold_csv = fold_csv
 
     def read_labels(self) -> pd.DataFrame:
         """The label table: `image_id`, `image_path`, `group` where there is one, and the targets."""
-        return read_measurements(self.root / self.table, self.root, self.columns)
+        return read_measurements(self.root / self.table, self.root, self.columns, encoding=self.encoding)
 
     def read_test_photos(self) -> pd.DataFrame:
         """`image_id` and `image_path` of the table of photos to predict."""
-        return read_photo_names(self.root / self.test_table, self.root, self.columns.image)
+        return read_photo_names(self.root / self.test_table, self.root, self.columns.image, encoding=self.encoding)
 
     def label_tensors(self, table: pd.DataFrame) -> dict[str, torch.Tensor]:
         """Numbers `target` (photos, targets), NaN where one was not measured."""
@@ -126,7 +129,7 @@ class RegressionDataModule(TiledPhotoDataModule):
             FoldError: The folds cannot be made or read, or given ones put photos of one group into several.
         """
         if self.fold_csv is not None:
-            folds = read_folds(self.fold_csv, self.labels["image_id"])
+            folds = read_folds(self.fold_csv, self.labels["image_id"], encoding=self.encoding)
             self._require_one_fold_per_group(folds)
             return folds
         groups = self.groups()

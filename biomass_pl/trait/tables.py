@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from biomass_pl.data.photo_names import PhotoFiles, path_problem
+from biomass_pl.data.table_values import parse_numbers
+from biomass_pl.data.tables import TextTable, read_table
 from biomass_pl.errors import ConfigError, DataError, listed
 
 GROUP = "group"
@@ -13,13 +16,6 @@ GROUP = "group"
 
 _OWN_NAMES = ("image_id", "image_path", "fold", GROUP, "error")
 """Columns that tables of predictions have beside the targets."""
-
-_MISSING = ("", "NA", "NaN", "nan")
-"""How spreadsheets, R and pandas write what was not measured."""
-
-_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
-_FIRST_LINE = 2
-"""Line of a file's first row, after the header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,115 +55,98 @@ class Columns:
                 )
 
 
-def read_measurements(path: Path, root: Path, columns: Columns) -> pd.DataFrame:
+def read_measurements(path: Path, root: Path, columns: Columns, *, encoding: str | None = None) -> pd.DataFrame:
     """Reads a table of measured photos.
 
     Args:
-        path: The table.
+        path: The table, CSV or Excel.
         root: Folder that paths of photos start from.
         columns: Which of its columns are read.
+        encoding: Encoding of a CSV file; none takes UTF-8.
 
     Returns:
-        In the order of the file: `image_id` (the path as it is written), `image_path`, `group` where there is one, and
-        the targets as numbers, NaN where one was not measured.
+        In the order of the file: `image_id` (the photo's path), `image_path`, `group` where there is one, and the
+        targets as numbers, NaN where one was not measured.
 
     Raises:
+        ConfigError: There is no such encoding.
         DataError: The file or a column is missing, or rows are wrong; names up to ten of them.
     """
     wanted = [columns.image, *([columns.group] if columns.group is not None else []), *columns.targets]
-    rows = _require_columns(path, read_table(path), wanted)
-    problems = _photo_problems(rows[columns.image], root)
-    found = _named(rows[columns.image])
+    rows = _rows(path, wanted, encoding)
+    found, problems = _photos(rows[columns.image], root)
     if columns.group is not None:
-        problems += [f"line {line}: {columns.group} is empty" for line, text in _lines(rows[columns.group]) if not text]
+        problems += [f"line {line}: {columns.group} is empty" for line, text in rows[columns.group].items() if not text]
         found[GROUP] = rows[columns.group]
     for target in columns.targets:
         found[target], wrong = _numbers(rows[target])
         problems += wrong
         if not wrong and found[target].isna().all():
             problems.append(f"column {target}: no number at all")
-    if problems:
-        raise DataError(f"{path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")
+    _refuse(path, problems)
     return found.reset_index(drop=True)
 
 
-def read_photo_names(path: Path, root: Path, image_column: str) -> pd.DataFrame:
+def read_photo_names(path: Path, root: Path, image_column: str, *, encoding: str | None = None) -> pd.DataFrame:
     """Reads `image_id` and `image_path` of the photos that a table names, in its order.
 
     Args:
-        path: The table.
+        path: The table, CSV or Excel.
         root: Folder that paths of photos start from.
         image_column: Column with the paths.
+        encoding: Encoding of a CSV file; none takes UTF-8.
 
     Raises:
+        ConfigError: There is no such encoding.
         DataError: The file or the column is missing, or rows are wrong; names up to ten of them.
     """
-    rows = _require_columns(path, read_table(path), [image_column])
-    problems = _photo_problems(rows[image_column], root)
-    if problems:
-        raise DataError(f"{path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")
-    return _named(rows[image_column]).reset_index(drop=True)
+    found, problems = _photos(_rows(path, [image_column], encoding)[image_column], root)
+    _refuse(path, problems)
+    return found.reset_index(drop=True)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """All cells of a CSV table as text, without the spaces around them; the index holds the lines of the file.
-
-    Raises:
-        DataError: It does not exist or cannot be read.
-    """
+def _rows(path: Path, wanted: list[str], encoding: str | None) -> pd.DataFrame:
+    """The wanted columns as text without spaces around it; the index holds the lines of the file."""
     if not path.is_file():
         raise DataError(f"{path} does not exist. Correct data.root and the name of the table.")
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a readable CSV table ({error}). Export it again as UTF-8 CSV.") from error
-    if not isinstance(rows.index, pd.RangeIndex):
-        # Pandas takes the first value of a row that is longer than the header for the name of the row.
-        raise DataError(f"{path} has rows with more values than its header has columns. Export it again as UTF-8 CSV.")
-    rows.index = rows.index + _FIRST_LINE
-    return pd.DataFrame({name: rows[name].str.strip() for name in rows})
-
-
-def _require_columns(path: Path, rows: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
-    missing = [name for name in wanted if name not in rows]
+    table: TextTable = read_table(path, encoding=encoding)
+    missing = [name for name in wanted if name not in table.headings]
     if missing:
         raise DataError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(rows.columns)}. "
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(table.headings)}. "
             "Correct data.targets, data.image_column or data.group_column."
         )
-    if rows.empty:
+    if table.rows.empty:
         raise DataError(f"{path} has a header but no rows. Add the photos.")
-    return rows
+    return table.rows[wanted].apply(lambda texts: texts.str.strip())
 
 
-def _named(paths: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame({"image_id": paths, "image_path": paths})
-
-
-def _photo_problems(paths: pd.Series, root: Path) -> list[str]:
-    """What is wrong with paths of photos, a line each."""
-    inside, problems = root.resolve(), []
-    for line, path in _lines(paths):
-        if not path:
-            problems.append(f"line {line}: {paths.name} is empty")
-        elif "\0" in path:
-            problems.append(f"line {line}: {paths.name} {path!r} is not the name of a file")
-        elif not (root / path).resolve().is_relative_to(inside):
-            problems.append(f"line {line}: {paths.name} '{path}' leaves the data folder")
-    return problems + [
-        f"line {line}: '{path}' is there twice" for line, path in _lines(paths[paths.duplicated() & (paths != "")])
-    ]
+def _photos(names: pd.Series, root: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The files that a column names, and what is wrong with them, a line each."""
+    problems = []
+    for line, name in names.items():
+        problem = path_problem(root, name) if name else "is empty"
+        problems += [] if problem is None else [f"line {line}: {names.name} {problem}"]
+    paths = names.map(PhotoFiles(root).find)
+    twice = names[paths.duplicated() & (names != "")]
+    problems += [f"line {line}: '{name}' is there twice" for line, name in twice.items()]
+    return pd.DataFrame({"image_id": paths, "image_path": paths}), problems
 
 
 def _numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
     """Numbers, NaN where there is none, and a line for each text that is neither."""
-    numbers = pd.to_numeric(texts.where(texts.str.fullmatch(_NUMBER)), errors="coerce").astype(np.float64)
+    numbers, advice = parse_numbers(texts)
+    numbers = numbers.astype(np.float64)
     with np.errstate(over="ignore"):
-        usable = np.isfinite(numbers.astype(np.float32))
-    wrong = texts[~(usable | texts.isin(_MISSING))]
-    return numbers, [f"line {line}: {texts.name} '{text}' is not a number" for line, text in _lines(wrong)]
+        too_large = numbers.notna() & ~np.isfinite(numbers.astype(np.float32))
+    wrong = {**advice, **dict.fromkeys(numbers.index[too_large].tolist(), "")}
+    problems = []
+    for line, meant in wrong.items():
+        told = f"write {meant}" if meant else "write a number, or leave the cell empty"
+        problems.append(f"line {line}: {texts.name} '{texts[line]}' is not a number; {told}")
+    return numbers, problems
 
 
-def _lines(texts: pd.Series) -> list[tuple[int, str]]:
-    """Lines of the file and what stands there."""
-    return list(zip(texts.index.tolist(), texts, strict=True))
+def _refuse(path: Path, problems: list[str]) -> None:
+    if problems:
+        raise DataError(f"{path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")

@@ -220,3 +220,8 @@ def test_a_checkpoint_loads_in_python(rendered, tmp_path):
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         PatchDensity(**TINY, **settings)
+
+
+def test_tiles_that_may_overlap_are_refused(rendered):
+    with pytest.raises(ConfigError, match=r"overlap with data\.views: whole"):
+        PatchDensity(**TINY).check_data(fold_data(rendered, views="whole"))

@@ -35,11 +35,21 @@ def test_without_a_group_column_there_is_no_group(tmp_path):
     assert list(table) == ["image_id", "image_path", "Höhe"] and table["Höhe"].tolist() == [2.0]
 
 
+def test_a_table_is_read_as_people_have_it(tmp_path):
+    (tmp_path / "field").mkdir()
+    (tmp_path / "field" / "a.jpg").touch()
+    path = tmp_path / "table.csv"
+    path.write_text("file;farm;Höhe;Yield t/ha\nfield\\a.JPG;1;2,5;1\nb.jpg;2;;3,25\n", encoding="cp1252")
+    table = read_measurements(path, tmp_path, COLUMNS, encoding="cp1252")
+    assert table["image_path"].tolist() == ["field/a.jpg", "b.jpg"]
+    np.testing.assert_array_equal(table[["Höhe", "Yield t/ha"]], [[2.5, 1.0], [np.nan, 3.25]])
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
         ("b.jpg,1,2,3 t,", "line 3: Yield t/ha '3 t' is not a number"),
-        ('b.jpg,1,"2,5",3,', "line 3: Höhe '2,5' is not a number"),
+        ('b.jpg,1,"2,500",3,', "line 3: Höhe '2,500' is not a number; write 2.500 or 2500"),
         ("b.jpg,1,2,inf,", "line 3: Yield t/ha 'inf' is not a number"),
         ("b.jpg,1,2,1e39,", "line 3: Yield t/ha '1e39' is not a number"),
         ("b.jpg,1,2,0x10,", "line 3: Yield t/ha '0x10' is not a number"),
@@ -69,7 +79,7 @@ def test_all_problems_are_told_at_once_and_a_target_without_any_number_is_one(tm
     [
         ("file,farm,Höhe", ["a.jpg,1,1"], "has no column Yield t/ha; it has file, farm, Höhe"),
         (HEADER, [], "has a header but no rows"),
-        (HEADER, ["a.jpg,1,1,1,,,"], "more values than its header"),
+        (HEADER, ["a.jpg,1,1,1,,x"], "line 2"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(header, rows, message, tmp_path):
