@@ -56,6 +56,8 @@ TESTED_BY = {
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
+    "data/tiled_dataset.py": "pasture/test_data.py",
+    "data/tiled_photos.py": "pasture/test_data.py",
     "evaluation/report.py": "lesion/test_report.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
@@ -73,7 +75,7 @@ TESTED_BY = {
     "lesion/sample/record.py": "lesion/sample/test_render.py",
     "lesion/sample/scene.py": "lesion/sample/test_render.py",
     "lesion/system.py": "test_architecture.py",
-    "pasture/dataset.py": "pasture/test_data.py",
+    "pasture/dataset.py": "pasture/test_mixing.py",
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
     "pasture/system.py": "test_architecture.py",
     "pasture/targets.py": "pasture/test_scores.py",

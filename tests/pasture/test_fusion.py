@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from biomass_pl.pasture.fusion import AttentionPool, FeatureModulation, StereoFusion, StereoNetwork
+from biomass_pl.pasture.fusion import FeatureModulation, StereoFusion, StereoNetwork
 from biomass_pl.pasture.heads import HierarchicalRatioHead
 from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.pooling import AttentionPool
 
 
 def fusion(*, num_features: int = 6, film: bool = True, attention_pool: bool = True) -> StereoFusion:
