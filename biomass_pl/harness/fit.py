@@ -37,7 +37,7 @@ from biomass_pl.training.task import Task
 
 logger = logging.getLogger(__name__)
 
-_RESUME_TAKES = ("--data.root", "--trainer.default_root_dir")
+_RESUME_TAKES = ("--data.root", "--data.features", "--trainer.default_root_dir")
 """Settings that may be another when a run goes on: where things lie."""
 
 
@@ -206,6 +206,8 @@ def _checked_folds(cli: RunCLI, options: FitOptions) -> _Folds:
     """Makes the folds, once everything that can be checked before training was checked."""
     cli.datamodule.prepare()
     cli.datamodule.check()
+    if cli.datamodule.given is not None:
+        cli.datamodule.given.tell()
     assigned = cli.datamodule.make_folds()
     folds = _Folds(assigned=assigned, asked=_asked_folds(options.folds, assigned))
     cli.datamodule.use(Split(fold=folds.asked[0], folds=assigned))  # what a task takes from data may be the fold's
