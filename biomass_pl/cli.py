@@ -32,6 +32,7 @@ commands:
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
+  embed     write what a backbone says of photos, without any training
   stack     learn from predictions, tables or files of features; blend runs
   bank      show or prune the features that frozen backbones have computed
   sample    render labelled data to try things on
@@ -95,9 +96,12 @@ def _dispatch(arguments: list[str]) -> None:
         _predict(rest)
     elif command == "stack":
         _stack(rest)
+    elif command == "embed":
+        _embed(rest)
     else:
         raise ConfigError(
-            f"There is no command '{command}'. Choose fit, predict, stack, bench, bank or sample; see biomass --help."
+            f"There is no command '{command}'. Choose fit, predict, embed, stack, bench, bank or sample; "
+            "see biomass --help."
         )
 
 
@@ -190,6 +194,22 @@ def _stack(arguments: list[str]) -> None:
         run_stack(StackOptions(**chosen), rest)
 
 
+def _embed(arguments: list[str]) -> None:
+    from biomass_pl.harness.embed_arguments import DESCRIPTION, add_embed_arguments
+
+    parser = _parser("embed", DESCRIPTION)
+    add_embed_arguments(parser)
+    options, rest = _parse(parser, arguments)
+    if options.out is None:
+        raise ConfigError("biomass embed needs a file to write. Give --out FILE.npz.")
+    from biomass_pl.harness.quiet import quiet_libraries
+
+    with quiet_libraries():
+        from biomass_pl.harness.embed import EmbedOptions, embed
+
+        embed(EmbedOptions(**vars(options)), rest)
+
+
 def _bench(arguments: list[str]) -> None:
     parser = _parser("bench", "Time a recipe on this machine: loading, steps by part, memory, the whole run.")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to time (default: 10)")
@@ -261,7 +281,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpa
         from biomass_pl.harness.help import print_help
 
         recipes = [part for file in own.config for part in ("--config", file)]
-        print_help(parser, training=parser.prog.endswith("fit"), arguments=[*recipes, *rest])
+        print_help(parser, training=parser.prog.endswith(("fit", "embed")), arguments=[*recipes, *rest])
         raise SystemExit(0)
     configurations = [part for file in own.config for part in ("--config", file)]
     del own.config

@@ -59,6 +59,7 @@ TESTED_BY = {
     "data/tiled_dataset.py": "pasture/test_data.py",
     "data/tiled_photos.py": "pasture/test_data.py",
     "evaluation/report.py": "lesion/test_report.py",
+    "harness/embed_arguments.py": "harness/test_embed.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
     "harness/interrupts.py": "harness/test_resume.py",

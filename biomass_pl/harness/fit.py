@@ -118,6 +118,8 @@ def _train(session: _Session) -> None:
     with logging_to(run.log) if session.first else nullcontext():
         if session.first:
             logger.info("Run folder: %s", run.path)
+            if session.data.given is not None:
+                session.data.given.tell()
         for fold in session.folds:
             with run.training(fold) if session.first else nullcontext():
                 if not run.is_finished(fold):
@@ -206,8 +208,6 @@ def _checked_folds(cli: RunCLI, options: FitOptions) -> _Folds:
     """Makes the folds, once everything that can be checked before training was checked."""
     cli.datamodule.prepare()
     cli.datamodule.check()
-    if cli.datamodule.given is not None:
-        cli.datamodule.given.tell()
     assigned = cli.datamodule.make_folds()
     folds = _Folds(assigned=assigned, asked=_asked_folds(options.folds, assigned))
     cli.datamodule.use(Split(fold=folds.asked[0], folds=assigned))  # what a task takes from data may be the fold's
