@@ -33,6 +33,7 @@ commands:
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
+  embed     write what a backbone says of photos, without any training
   stack     learn from predictions, tables or files of features; blend runs
   export    write the network of a fold into a file that torch alone runs
   bank      show or prune the features that frozen backbones have computed
@@ -213,6 +214,22 @@ def _export(arguments: list[str]) -> None:
         export(ExportOptions(**vars(options)), rest)
 
 
+def _embed(arguments: list[str]) -> None:
+    from biomass_pl.harness.embed_arguments import DESCRIPTION, add_embed_arguments
+
+    parser = _parser("embed", DESCRIPTION)
+    add_embed_arguments(parser)
+    options, rest = _parse(parser, arguments)
+    if options.out is None:
+        raise ConfigError("biomass embed needs a file to write. Give --out FILE.npz.")
+    from biomass_pl.harness.quiet import quiet_libraries
+
+    with quiet_libraries():
+        from biomass_pl.harness.embed import EmbedOptions, embed
+
+        embed(EmbedOptions(**vars(options)), rest)
+
+
 def _bench(arguments: list[str]) -> None:
     parser = _parser("bench", "Time a recipe on this machine: loading, steps by part, memory, the whole run.")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to time (default: 10)")
@@ -230,6 +247,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "predict": _predict,
     "bench": _bench,
+    "embed": _embed,
     "stack": _stack,
     "export": _export,
     "bank": commands.bank,
@@ -297,7 +315,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpa
     if {"-h", "--help"} & set(rest):
         from biomass_pl.harness.help import print_help
 
-        print_help(parser, training=parser.prog.endswith("fit"), arguments=[*recipes, *rest])
+        print_help(parser, training=parser.prog.endswith(("fit", "embed")), arguments=[*recipes, *rest])
         raise SystemExit(0)
     return own, recipes + rest
 

@@ -64,6 +64,7 @@ TESTED_BY = {
     "harness/export.py": "slide/test_image_export.py",
     "evaluation/learner_settings.py": "evaluation/test_stacking.py",
     "harness/blend.py": "harness/test_stack_files.py",
+    "harness/embed_arguments.py": "harness/test_embed.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
     "harness/interrupts.py": "harness/test_resume.py",

@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from biomass_pl.data.augmentation import View
 from biomass_pl.data.bank import BankConfig
+from biomass_pl.data.given_features import GivenFeatures, given_features
 from biomass_pl.data.photo_shapes import AspectRatios
 from biomass_pl.data.photos import Photos
 from biomass_pl.data.sampling import EpochOrder, EpochSampler, shuffled
 from biomass_pl.data.splits import Split
-from biomass_pl.data.stored_features import StoredFeatures
+from biomass_pl.data.stored_features import ItemFeatures
 from biomass_pl.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -101,9 +102,11 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         num_workers: Processes that load items; 0 loads in the main process.
         prefetch_factor: Batches that each worker prepares ahead.
         seed: Seed of folds, order and augmentation.
+        features: File of features that are read instead of photos; none reads photos.
 
     Raises:
         ConfigError: A number is too small, or the folder for temporary files is unfit for workers.
+        DataError: The features cannot be read.
     """
 
     id_columns: ClassVar[tuple[str, ...]] = ("image_id",)
@@ -124,7 +127,16 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     bank: BankConfig | None = None
     """How the features of a frozen backbone are kept; none keeps none."""
 
-    def __init__(self, *, root: Path, batch_size: int, num_workers: int, prefetch_factor: int, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        root: Path,
+        batch_size: int,
+        num_workers: int,
+        prefetch_factor: int,
+        seed: int,
+        features: Path | None = None,
+    ) -> None:
         super().__init__()
         require_at_least(1, batch_size=batch_size, prefetch_factor=prefetch_factor)
         require_at_least(0, num_workers=num_workers)
@@ -137,8 +149,14 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         self.seed = seed
         self.split = Split(fold=0, folds=pd.Series(dtype=int))
         self.first_epoch = 0
-        self.features: StoredFeatures | None = None
+        self.given: GivenFeatures | None = given_features(features) if features is not None else None
+        self.features: ItemFeatures | None = self.given
         self.pairs: MakePairs | None = None
+
+    @property
+    def given_width(self) -> int | None:
+        """Length of the given feature vectors, which takes the place of the backbone's; none where none are given."""
+        return None if self.given is None else self.given.shape[-1]
 
     def prepare(self) -> None:
         """Begins a new run: makes what its settings ask to be made, and warns once of what is odd in the data."""
@@ -231,6 +249,25 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     def _no_photos(self) -> ConfigError:
         return ConfigError(f"{type(self).__name__} has no photos to show. Choose a data module of photos.")
 
+    def use_scale(self, scale: float) -> None:
+        """Cuts photos from now on into a finer or coarser grid of tiles of the same size.
+
+        Args:
+            scale: Tiles along each side as a share of those that are set; below 1, a tile shows more of the photo.
+
+        Raises:
+            ConfigError: There is no such grid.
+        """
+        if scale != 1:
+            raise ConfigError(
+                f"--scales {scale:g} is for photos that are cut into tiles; {type(self).__name__} shows each as one "
+                "picture. Leave it out."
+            )
+
+    def picture_description(self) -> dict[str, Any]:
+        """How photos become the pictures that a backbone takes; values that JSON can hold."""
+        return {"tile_size": self.tile_size}
+
     def photo_grid(self) -> tuple[int, int]:
         """Rows and columns of equal parts of a photo, each of which a backbone is shown as one picture."""
         return 1, 1
@@ -287,15 +324,15 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         """
         self.split = split
         self.first_epoch = first_epoch
-        self.features = None
+        self.features = self.given
 
-    def use_features(self, features: StoredFeatures | None) -> None:
+    def use_features(self, features: ItemFeatures | None) -> None:
         """Has loaders that are made from now on read features instead of pixels.
 
         Args:
-            features: The features, and for how many epochs they serve; none reads pixels.
+            features: The features, and for how many epochs they serve; none reads pixels, or what was given.
         """
-        self.features = features
+        self.features = features or self.given
 
     def use_pairs(self, pairs: MakePairs | None) -> None:
         """Has training loaders that are made from now on yield pairs of views instead of labelled items.
@@ -341,9 +378,9 @@ class FoldDataModule(LightningDataModule, abc.ABC):
             worker_init_fn=use_one_thread,
         )
 
-    def _feature_batch(self, features: StoredFeatures) -> int:
+    def _feature_batch(self, features: ItemFeatures) -> int:
         """Items that are validated together where all are read as features."""
-        fitting = _FEATURE_BATCH_BYTES // features.feature_set.entry_bytes
+        fitting = _FEATURE_BATCH_BYTES // features.item_bytes
         return min(max(fitting, self.batch_size), self.batch_size * _FEATURES_PER_PHOTO)
 
 

@@ -1,7 +1,8 @@
 """Features of items in a file, by whichever network they were made: NumPy archives and Parquet tables. No torch."""
 
 import importlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from biomass_pl.errors import ConfigError, DataError
-from biomass_pl.files import read_arrays
+from biomass_pl.files import read_arrays, replacing
 
 NAMES, FEATURES = "image_id", "features"
 """What a file holds: names of the items, and their features."""
@@ -42,6 +43,14 @@ class FeatureFile:
         Raises:
             DataError: Some of them are not in the file.
         """
+        return replace(self, names=list(names), values=self.values[self.rows_of(names)])
+
+    def rows_of(self, names: Sequence[str]) -> np.ndarray:
+        """Rows in which these items stand.
+
+        Raises:
+            DataError: Some of them are not in the file.
+        """
         places = pd.Index(self.names).get_indexer(pd.Index(names))
         missing = [name for name, place in zip(names, places, strict=True) if place < 0]
         if missing:
@@ -50,7 +59,7 @@ class FeatureFile:
                 f"{self.path} lacks {len(missing)} of {len(names)} items: {', '.join(missing[:_NAMED])}{more}. "
                 "Add their features, or name another file."
             )
-        return replace(self, names=list(names), values=self.values[places])
+        return np.asarray(places)
 
     def pooled(self) -> np.ndarray:
         """Means over views and tiles, float32 (items, width)."""
@@ -79,6 +88,20 @@ def read_features(path: Path) -> FeatureFile:
         raise DataError(f"Features file {path} does not exist. Correct its name.")
     names, values = _from_archive(path) if path.suffix.lower() == ".npz" else _from_parquet(path)
     return _checked(path, names, values)
+
+
+def write_features(path: Path, names: Sequence[str], values: np.ndarray, made_by: Mapping[str, Any]) -> None:
+    """Writes features of items as a NumPy archive, whole or not at all.
+
+    Args:
+        path: The file.
+        names: Names of the items.
+        values: Their features, as in `FeatureFile`.
+        made_by: What they depend on; kept as JSON under `made_by`.
+    """
+    texts = {NAMES: np.array(names, dtype=np.str_), "made_by": np.array(json.dumps(made_by, default=str))}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **texts, **{FEATURES: values})
 
 
 def _from_archive(path: Path) -> tuple[list[Any], np.ndarray]:

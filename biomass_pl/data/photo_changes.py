@@ -27,6 +27,11 @@ class AugmentationConfig:
     stereo_correct: bool = False
     stereo_swap_prob: float = 0.0
 
+    @property
+    def changes_photos(self) -> bool:
+        """Whether any change can happen."""
+        return self.aug_prob > 0 or self.stereo_swap_prob > 0
+
 
 class TrainingTransform:
     """Training: geometry alike for all views, colour for each its own where asked for.

@@ -1,4 +1,4 @@
-"""Features that datasets read instead of pixels, and what a data module offers so that the bank has them."""
+"""Features of the bank that datasets read instead of pixels, and what a data module offers so that it has them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +13,28 @@ from biomass_pl.errors import DataError
 
 _KEPT_BYTES = GIGABYTE
 """Features that a process keeps in memory once it has read them."""
+
+
+class ItemFeatures(Protocol):
+    """What datasets read instead of pixels."""
+
+    @property
+    def views(self) -> int:
+        """Changed views of each training item, beside the plain one."""
+
+    @property
+    def epochs(self) -> float:
+        """Epochs, from the first on, in which they are read."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Size of the features of one view of an item."""
+
+    def serve(self, epoch: int) -> bool:
+        """Whether an epoch reads features instead of pixels."""
+
+    def read(self, name: str, path: Path, view: int) -> np.ndarray:
+        """Features of one view of a photo, float32 (views beside each other, tiles, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +54,22 @@ class StoredFeatures:
     epochs: float
     _kept: dict[tuple[Path, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def item_bytes(self) -> int:
+        """Size of the features of one view of a photo."""
+        return self.feature_set.entry_bytes
+
     def serve(self, epoch: int) -> bool:
         """Whether an epoch reads features instead of pixels."""
         return epoch < self.epochs
 
-    def read(self, path: Path, view: int) -> np.ndarray:
+    def read(self, name: str, path: Path, view: int) -> np.ndarray:
         """Features of one view of a photo, float32; kept in memory as far as they fit.
+
+        Args:
+            name: Its name, which says nothing of what it shows.
+            path: Its file.
+            view: Number of the view.
 
         Raises:
             DataError: They were removed or damaged since training began.

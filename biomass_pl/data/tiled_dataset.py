@@ -14,7 +14,7 @@ from biomass_pl.data.bank import PLAIN_VIEW, view_generator
 from biomass_pl.data.cache import PhotoCache
 from biomass_pl.data.photo_changes import TrainingTransform
 from biomass_pl.data.photos import read_photo
-from biomass_pl.data.stored_features import StoredFeatures
+from biomass_pl.data.stored_features import ItemFeatures
 from biomass_pl.data.tiles import PlainTransform
 
 
@@ -54,7 +54,7 @@ class TiledDataset(Dataset[dict[str, Any]]):
         seed: int,
         views: Sequence[View] = ("plain",),
         cache: PhotoCache | None = None,
-        features: StoredFeatures | None = None,
+        features: ItemFeatures | None = None,
         drawn_views: bool = False,
     ) -> None:
         self.photos = photos
@@ -77,7 +77,7 @@ class TiledDataset(Dataset[dict[str, Any]]):
         rng = item_generator(self.seed, epoch, photo.image_id)
         if self.features is not None and self.features.serve(epoch):
             drawn = int(rng.integers(self.features.views + 1)) if self.drawn_views else PLAIN_VIEW
-            features = torch.tensor(self.features.read(photo.path, drawn))
+            features = torch.tensor(self.features.read(photo.image_id, photo.path, drawn))
             return {"id": photo.image_id, "features": features, **photo.labels}
         pixels, labels = self.changed(position, rng)
         tiles = self.transform.geometry.cut(as_view(pixels, self.views[view]))

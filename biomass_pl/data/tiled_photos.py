@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,9 +39,11 @@ class TiledPhotoDataModule(FoldDataModule):
         num_workers: Processes that load photos; 0: the main process.
         prefetch_factor: Batches that each worker prepares ahead.
         seed: Seed of folds, order and augmentation.
+        features: File of features that are read instead of photos; none reads photos.
 
     Raises:
         ConfigError: A setting cannot work.
+        DataError: The features cannot be read.
     """
 
     views: ClassVar[tuple[View, ...]] = FLIPS
@@ -59,16 +61,23 @@ class TiledPhotoDataModule(FoldDataModule):
         num_workers: int,
         prefetch_factor: int,
         seed: int,
+        features: Path | None = None,
     ) -> None:
         super().__init__(
-            root=root, batch_size=batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, seed=seed
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            seed=seed,
+            features=features,
         )
-        self.geometry = geometry
         self.tile_size = geometry.tile_size
         self.cache_images = cache_images
-        self.bank = bank
-        self.plain_transform = PlainTransform(geometry=geometry)
-        self.training_transform = TrainingTransform(geometry=geometry, config=augmentation)
+        self.bank = None if self.given is not None else bank
+        if self.bank is not None and not augmentation.changes_photos:
+            self.bank = replace(self.bank, views=0)  # all views would be the plain one
+        self._unscaled = geometry
+        self._cut_by(geometry, augmentation)
         self._selected: Sequence[TiledPhoto] = ()
         self._views: Sequence[View] = ("plain",)
 
@@ -109,15 +118,20 @@ class TiledPhotoDataModule(FoldDataModule):
         return self.labels.drop(columns="image_path")
 
     def check(self) -> None:
-        """Reads the whole table and decodes every photo once.
+        """Reads the whole table and decodes every photo once, or looks for its features where these were given.
 
         Raises:
             DataError: The table or photos cannot be used; lists them.
         """
-        check_photos(self._paths.values())
+        if self.given is not None:
+            self.given.require(self.labels["image_id"].tolist())
+        else:
+            check_photos(self._paths.values())
 
-    def contents(self) -> Mapping[str, str]:
-        """Hashes of the files of all labelled photos."""
+    def contents(self) -> Mapping[str, str] | None:
+        """Hashes of the files of all labelled photos; none where no photo is opened."""
+        if self.given is not None:
+            return None
         return {image_id: photo_key(path) for image_id, path in self._paths.items()}
 
     def aspect_ratios(self) -> AspectRatios:
@@ -132,19 +146,23 @@ class TiledPhotoDataModule(FoldDataModule):
         """Chooses what `predict_dataloader` yields; see the base class.
 
         Raises:
-            DataError: The test table or photos cannot be used; lists them.
+            DataError: The test table or photos cannot be used, or test photos have no features; lists them.
         """
         self._views = tuple(views)
         if source == "held_out":
             self._selected = self._labelled_photos(held_out=True)
         elif source == "test":
             table = self.read_test_photos()
+            if self.given is not None:
+                self.given.require(table["image_id"].tolist())
             self._selected = _unlabelled(table["image_id"], [self.root / path for path in table["image_path"]])
         else:
             self._selected = _unlabelled([str(path) for path in files], files)
 
     def broken_items(self) -> dict[str, str]:
         """Decodes every selected photo once; those that cannot be read, each with the reason."""
+        if self.given is not None:
+            return {}
         reasons = broken_photos([photo.path for photo in self._selected])
         return {photo.image_id: reasons[photo.path] for photo in self._selected if photo.path in reasons}
 
@@ -207,9 +225,19 @@ class TiledPhotoDataModule(FoldDataModule):
         """What the views of a photo depend on beside its pixels; values that JSON can hold."""
         return {"geometry": asdict(self.geometry), "augmentation": asdict(self.training_transform.config)}
 
+    def picture_description(self) -> dict[str, Any]:
+        """How photos are cut into tiles; values that JSON can hold."""
+        return {"geometry": type(self.geometry).__name__, **asdict(self.geometry)}
+
     def view_shape(self) -> tuple[int, int]:
         """Views beside each other in a photo, and tiles of each."""
+        if self.given is not None:
+            return self.given.shape[:2]
         return self.geometry.view_count, math.prod(self.geometry.grid)
+
+    def use_scale(self, scale: float) -> None:
+        """Cuts photos from now on into a finer or coarser grid; see the base class."""
+        self._cut_by(self._unscaled.scaled(scale), self.training_transform.config)
 
     def wanted_views(self, *, training: bool) -> dict[Path, list[int]]:
         """The views whose features a fold reads: all of its training photos, the plain one of the others.
@@ -240,6 +268,12 @@ class TiledPhotoDataModule(FoldDataModule):
             cache=self._cache,
         )
         return DataLoader(dataset, batch_size=None, num_workers=self.num_workers, worker_init_fn=use_one_thread)
+
+    def _cut_by(self, geometry: TileGeometry, augmentation: AugmentationConfig) -> None:
+        self.geometry = geometry
+        self.plain_transform = PlainTransform(geometry=geometry)
+        self.training_transform = TrainingTransform(geometry=geometry, config=augmentation)
+        self.__dict__.pop("_cache", None)  # decoded for another grid
 
     @property
     def _paths(self) -> dict[str, Path]:

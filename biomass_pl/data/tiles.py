@@ -2,7 +2,7 @@
 
 import abc
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import cv2
@@ -40,6 +40,24 @@ class TileGeometry(abc.ABC):
 
     def __post_init__(self) -> None:
         require_at_least(1, grid=min(self.grid), tile_size=self.tile_size)
+
+    def scaled(self, scale: float) -> "TileGeometry":
+        """The same tiles in a finer or coarser grid.
+
+        Args:
+            scale: Tiles along each side as a share of those of the grid.
+
+        Raises:
+            ConfigError: That gives no whole tiles, or tiles keep the photo's own pixels.
+        """
+        sides = [side * scale for side in self.grid]
+        grid = round(sides[0]), round(sides[1])
+        if min(grid) < 1 or any(abs(side - whole) > 1e-6 for side, whole in zip(sides, grid, strict=True)):
+            raise ConfigError(
+                f"--scales {scale:g} of data.grid {self.grid[0]} x {self.grid[1]} gives no whole tiles. Choose scales "
+                "that do, such as 2, or change data.grid."
+            )
+        return replace(self, grid=grid)
 
     @property
     @abc.abstractmethod
@@ -163,6 +181,15 @@ class WholeGeometry(TileGeometry):
 
     native_tiles: bool = False
 
+    def scaled(self, scale: float) -> TileGeometry:
+        """The same tiles in a finer or coarser grid; see the base class."""
+        if self.native_tiles and scale != 1:
+            raise ConfigError(
+                f"--scales {scale:g} would resize photos, and data.native_tiles keeps their own pixels. Leave it out, "
+                "or set data.native_tiles: false."
+            )
+        return super().scaled(scale)
+
     @property
     def decode_size(self) -> tuple[int, int]:
         """Of the whole grid; all pixels where tiles are to have the photo's own."""
@@ -193,6 +220,19 @@ class WholeGeometry(TileGeometry):
         tops, lefts = (_starts(length, size, count) for length, count in zip(views.shape[1:3], self.grid, strict=True))
         tiles = np.stack([views[:, top : top + size, left : left + size] for top in tops for left in lefts], axis=1)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(tiles, -1, 2)))
+
+
+def tiles_over(grid: tuple[int, int], other: tuple[int, int]) -> np.ndarray:
+    """For each tile of a grid, in reading order, the tile of another grid that lies over its middle.
+
+    Args:
+        grid: Rows and columns of the one.
+        other: Those of the other.
+    """
+    rows, columns = (
+        (2 * np.arange(count) + 1) * of_other // (2 * count) for count, of_other in zip(grid, other, strict=True)
+    )
+    return np.asarray(rows[:, None] * other[1] + columns[None, :]).ravel()
 
 
 def make_geometry(

@@ -37,7 +37,7 @@ from biomass_pl.training.task import Task
 
 logger = logging.getLogger(__name__)
 
-_RESUME_TAKES = ("--data.root", "--trainer.default_root_dir")
+_RESUME_TAKES = ("--data.root", "--data.features", "--trainer.default_root_dir")
 """Settings that may be another when a run goes on: where things lie."""
 
 
@@ -122,6 +122,8 @@ def _train(session: _Session) -> None:
             if session.origin is not None:
                 logger.info("Starts from %s", session.origin)
             logger.info("Run folder: %s", run.path)
+            if session.data.given is not None:
+                session.data.given.tell()
         for fold in session.folds:
             with run.training(fold) if session.first else nullcontext():
                 if not run.is_finished(fold):

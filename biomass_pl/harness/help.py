@@ -25,8 +25,8 @@ _TRAINER = {
 }
 """The settings of Lightning's trainer that matter most here; it has some forty more."""
 
-_LINKED = ("model.tile_size", "data.seed")
-"""Follow data.tile_size and seed_everything; nothing to set."""
+_LINKED = ("model.tile_size", "model.given_width", "data.seed")
+"""Follow data.tile_size, data.features and seed_everything; nothing to set."""
 
 
 def print_help(own: argparse.ArgumentParser, *, training: bool, arguments: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ def report_scores(
     write_json(scores | dict(more or {}), metrics)
     report.draw(table, path.with_suffix(".png"))
     pictures = [path.with_suffix(".png")]
-    if isinstance(report, ShowsPhotos):
+    if isinstance(report, ShowsPhotos) and data.given is None:
         pictures.append(companion(path, "photos", ".png"))
         report.draw_photos(table, data.photos().read, pictures[-1])
     title, pages = f"{items} scores of {origin}", []

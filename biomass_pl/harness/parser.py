@@ -85,6 +85,7 @@ class RunCLI(LightningCLI):
         """Links what two sections must agree on."""
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.tile_size", "model.init_args.tile_size", apply_on="instantiate")
+        parser.link_arguments("data.given_width", "model.init_args.given_width", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the given arguments; what `sys.argv` holds belongs to the command around this one."""

@@ -169,7 +169,8 @@ class _Command:
             The objects of the first fold.
 
         Raises:
-            ConfigError: A step that is for other systems, or several views where there is one.
+            ConfigError: A step that is for other systems, several views where there is one, or photos where features
+                were given.
         """
         require_writable(self.options.out or self.run.path / "predictions.csv")
         cli = self._predictor(self.folds[0])
@@ -178,6 +179,11 @@ class _Command:
         for step in self.options.steps:
             if system is None or step not in system.prediction_steps:
                 raise ConfigError(f"--{step.name} is not for this run: it is to {step.help}. Leave it out.")
+        if cli.datamodule.given is not None and (self.options.images or self.options.tta):
+            raise ConfigError(
+                f"This run learned from the features in {cli.datamodule.given.file.path} and has no network to look at "
+                "photos with. Leave --images and --tta out; --data.features names another file."
+            )
         if self.options.tta and cli.datamodule.views == ("plain",):
             raise ConfigError("--tta averages several views of an item; the data of this run have one. Leave it out.")
         if self.options.maps is not None:

@@ -189,7 +189,7 @@ def predict_labelled(
 
 
 def fingerprint(data: FoldDataModule, folds: pd.Series, *, opens_items: bool = True) -> dict[str, str]:
-    """Hashes of the labels, of the folds and, where there is such a thing, of the contents of the items.
+    """Hashes of the labels, of the folds and, where there are such things, of given features or the items' contents.
 
     Args:
         data: The data module.
@@ -200,6 +200,8 @@ def fingerprint(data: FoldDataModule, folds: pd.Series, *, opens_items: bool = T
     contents = data.contents() if opens_items else None
     if contents is not None:
         texts["contents"] = json.dumps(dict(sorted(contents.items())))
+    if data.given is not None:
+        texts["features"] = data.given.content()
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 

@@ -15,7 +15,7 @@ from biomass_pl.data.base import FoldDataModule, Source, Truth, require_at_least
 from biomass_pl.data.photos import PhotoPaths, broken_photos, check_photos
 from biomass_pl.data.sampling import shuffled
 from biomass_pl.data.splits import read_folds, split_folds
-from biomass_pl.errors import DataError, FoldError, listed
+from biomass_pl.errors import ConfigError, DataError, FoldError, listed
 from biomass_pl.leaf.batches import equally_often
 from biomass_pl.leaf.dataset import LeafDataset, LeafPhotos, labelled_photos, unlabelled_photos
 from biomass_pl.leaf.sources import (
@@ -23,6 +23,8 @@ from biomass_pl.leaf.sources import (
     find_sources,
     require_one_fold_per_source,
     require_sources_for_every_fold,
+    sources_by_group,
+    tell_of_groups,
     warn_about_lost_copies,
 )
 from biomass_pl.leaf.spectral import (
@@ -53,6 +55,8 @@ class LeafDataModule(FoldDataModule):
         severity: How much training photos are changed: light, moderate or aggressive.
         balance: sampler draws training photos of all classes equally often, with replacement; none takes each once.
         spectral: Folder of further bands, NPY or TIFF files named as the photos; none trains on colours alone.
+        features: File of features by whichever network that are learned from instead of photos, .npz or .parquet with
+            image_id and features; none: photos.
         batch_size: Photos per step on each device.
         num_workers: Processes that load photos; 0: the main process.
         prefetch_factor: Batches that each worker prepares ahead.
@@ -77,14 +81,24 @@ class LeafDataModule(FoldDataModule):
         severity: Severity = "moderate",
         balance: Literal["sampler"] | None = None,
         spectral: Path | None = None,
+        features: Path | None = None,
         batch_size: int = 32,
         num_workers: int = 4,
         prefetch_factor: int = 4,
         seed: int = 42,
     ) -> None:
         super().__init__(
-            root=root, batch_size=batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, seed=seed
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            seed=seed,
+            features=features,
         )
+        if self.given is not None and spectral is not None:
+            raise ConfigError(
+                "data.spectral reads bands beside photos, which data.features replaces. Give one of them."
+            )
         require_at_least(1, image_size=image_size)
         self.labels = labels
         self.num_folds = num_folds
@@ -99,7 +113,7 @@ class LeafDataModule(FoldDataModule):
 
     @cached_property
     def _table(self) -> LeafTable:
-        return read_leaves(self.root, self.labels)
+        return read_leaves(self.root, self.labels, opens_photos=self.given is None)
 
     @cached_property
     def _all_photos(self) -> dict[str, Path]:
@@ -109,13 +123,17 @@ class LeafDataModule(FoldDataModule):
 
     @cached_property
     def _contents(self) -> dict[str, str]:
-        """Hashes of the files of originals and copies."""
+        """Hashes of the files of originals and copies; empty where no photo is opened."""
+        if self.given is not None:
+            return {}
         return {name: photo_key(path) for name, path in self._all_photos.items()}
 
     @cached_property
     def _items(self) -> pd.DataFrame:
         originals = self._table.originals
-        return originals[["image_id", "label"]].assign(source=find_sources(originals, self._contents))
+        by_group = self.given is not None
+        sources = sources_by_group(originals) if by_group else find_sources(originals, self._contents)
+        return originals[["image_id", "label"]].assign(source=sources)
 
     @cached_property
     def _sources_of_copies(self) -> list[frozenset[str]]:
@@ -157,7 +175,9 @@ class LeafDataModule(FoldDataModule):
         return band_statistics([self._files_with_bands[name] for name in self.names()[~self._held_out()]])
 
     def prepare(self) -> None:
-        """Warns once of copies that are left out, as no original of theirs is found."""
+        """Warns once of copies that are left out, as no original of theirs is found or no photo is opened."""
+        if self.given is not None:
+            tell_of_groups()
         warn_about_lost_copies(self._table.copies, self._sources_of_copies)
 
     def items(self) -> pd.DataFrame:
@@ -199,15 +219,22 @@ class LeafDataModule(FoldDataModule):
     def check(self) -> None:
         """Reads labels and bands, decodes every photo and copy once, and looks for photos under several labels.
 
+        Where features were given, they are looked for instead.
+
         Raises:
             DataError: Photos, labels or bands cannot be used; lists all of a kind.
         """
+        if self.given is not None:
+            self.given.require(self.names().tolist())
+            return
         check_photos(self._all_photos.values())
         require_one_label_per_content(self._table, self._contents)
         require_bands(self._files_with_bands)
 
-    def contents(self) -> Mapping[str, str]:
-        """Hashes of photos, copies and bands."""
+    def contents(self) -> Mapping[str, str] | None:
+        """Hashes of photos, copies and bands; none where no photo is opened."""
+        if self.given is not None:
+            return None
         bands = {f"bands of {name}": photo_key(file) for name, file in self._band_files.items()}
         return self._contents | bands
 
@@ -285,6 +312,7 @@ class LeafDataModule(FoldDataModule):
             at_least=decode_size(self.tile_size, self.severity),
             seed=self.seed,
             views=views,
+            features=self.given,
         )
 
     def _held_out(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from biomass_pl.data.augmentation import View, as_view, item_generator
+from biomass_pl.data.given_features import GivenFeatures
 from biomass_pl.data.photos import read_photo
 from biomass_pl.leaf.spectral import find_bands, photo_size, read_bands, resized_bands
 from biomass_pl.leaf.transforms import Changes, change, change_with_bands
@@ -93,6 +94,7 @@ class LeafDataset(Dataset[dict[str, Any]]):
         at_least: Height and width of a decoded photo that suffice.
         seed: Seed of the random changes.
         views: How each photo is shown, one after another.
+        features: Features that are read instead of photos; none reads photos.
     """
 
     def __init__(
@@ -103,12 +105,14 @@ class LeafDataset(Dataset[dict[str, Any]]):
         at_least: tuple[int, int],
         seed: int,
         views: Sequence[View] = ("plain",),
+        features: GivenFeatures | None = None,
     ) -> None:
         self.photos = photos
         self.changes = changes
         self.at_least = at_least
         self.seed = seed
         self.views = tuple(views)
+        self.features = features
 
     def __len__(self) -> int:
         return len(self.photos) * len(self.views)
@@ -117,26 +121,30 @@ class LeafDataset(Dataset[dict[str, Any]]):
         """The item for (index, epoch).
 
         Returns:
-            `id`, `tiles` uint8 (3, S, S), `bands` float32 (C, S, S) where there are some, and `target`, the number of
-            the class, where it is known.
+            `id`, `tiles` uint8 (3, S, S), `bands` float32 (C, S, S) where there are some, or `features` (D,) instead,
+            and `target`, the number of the class, where it is known.
         """
         index, epoch = key
         position, view = divmod(index, len(self.views))
         name = str(self.photos.names[position])
-        path = Path(self.photos.paths[position])
-        rng = item_generator(self.seed, epoch, name)
-        photo = read_photo(path, at_least=self.at_least)
         item: dict[str, Any] = {"id": name}
-        if self.photos.bands is None:
-            item["tiles"] = _shown(change(self.changes, photo, rng), self.views[view])
+        if self.features is not None:
+            item["features"] = torch.from_numpy(self.features.vector(name))
         else:
-            stored = read_bands(Path(self.photos.bands[position]), photo_size(path))
-            bands = resized_bands(stored, (photo.shape[0], photo.shape[1]))
-            picture, changed = change_with_bands(self.changes, photo, bands, rng)
-            item["tiles"], item["bands"] = (_shown(pixels, self.views[view]) for pixels in (picture, changed))
+            item |= self._pixels(position, self.views[view], item_generator(self.seed, epoch, name))
         if self.photos.targets is not None:
             item["target"] = torch.tensor(self.photos.targets[position], dtype=torch.int64)
         return item
+
+    def _pixels(self, position: int, view: View, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        path = Path(self.photos.paths[position])
+        photo = read_photo(path, at_least=self.at_least)
+        if self.photos.bands is None:
+            return {"tiles": _shown(change(self.changes, photo, rng), view)}
+        stored = read_bands(Path(self.photos.bands[position]), photo_size(path))
+        bands = resized_bands(stored, (photo.shape[0], photo.shape[1]))
+        picture, changed = change_with_bands(self.changes, photo, bands, rng)
+        return {"tiles": _shown(picture, view), "bands": _shown(changed, view)}
 
 
 def _shown(pixels: np.ndarray, view: View) -> torch.Tensor:

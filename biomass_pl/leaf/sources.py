@@ -33,14 +33,20 @@ def find_sources(originals: pd.DataFrame, contents: Mapping[str, str]) -> np.nda
     Raises:
         DataError: Photos cannot be read; names all of them.
     """
-    pairs = _near_duplicates(*_files(originals, contents)).tolist()
-    given = originals["group"].where(originals["group"] != "")
-    for column in (given, originals["image_id"].map(contents)):
-        for rows in originals.groupby(column.to_numpy()).indices.values():
-            pairs += pairwise(np.asarray(rows).tolist())
-    numbers = connected_groups(len(originals), pairs)
-    _, firsts = np.unique(numbers, return_index=True)
-    return np.asarray(originals["image_id"].to_numpy()[firsts[numbers]])
+    pairs = _near_duplicates(*_files(originals, contents)).tolist() + _alike(originals["image_id"].map(contents))
+    return _first_of_each(originals, pairs + _alike(_groups(originals)))
+
+
+def sources_by_group(originals: pd.DataFrame) -> np.ndarray:
+    """What each photo was taken of, as far as groups were given for it; no photo is opened.
+
+    Args:
+        originals: Photos, as in `LeafTable`.
+
+    Returns:
+        For each photo the `image_id` of the first photo of its group, its own without a group.
+    """
+    return _first_of_each(originals, _alike(_groups(originals)))
 
 
 def find_originals(
@@ -134,6 +140,31 @@ def require_sources_for_every_fold(items: pd.DataFrame, num_folds: int) -> None:
             f"{len(small)} class(es) have fewer photos than the {num_folds} folds, near-identical ones and those of a "
             f"group counted once. Add photos, or lower data.num_folds:\n{listed(small)}"
         )
+
+
+def tell_of_groups() -> None:
+    """Logs what is not known of photos that are not opened."""
+    logger.warning(
+        "Photos are not opened: the same picture twice is not found, and only the column group of data.labels tells "
+        "what must not be divided between folds. Changed copies are left out."
+    )
+
+
+def _groups(originals: pd.DataFrame) -> pd.Series:
+    return originals["group"].where(originals["group"] != "")
+
+
+def _alike(column: pd.Series) -> list[list[int]]:
+    """Pairs of rows that chain those of one value together."""
+    indices = column.reset_index(drop=True).groupby(column.to_numpy()).indices
+    return [list(pair) for rows in indices.values() for pair in pairwise(np.asarray(rows).tolist())]
+
+
+def _first_of_each(originals: pd.DataFrame, pairs: list[list[int]]) -> np.ndarray:
+    """For each photo the name of the first one that pairs connect it with."""
+    numbers = connected_groups(len(originals), pairs)
+    _, firsts = np.unique(numbers, return_index=True)
+    return np.asarray(originals["image_id"].to_numpy()[firsts[numbers]])
 
 
 def _files(photos: pd.DataFrame, contents: Mapping[str, str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

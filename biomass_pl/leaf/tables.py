@@ -44,7 +44,7 @@ class LeafTable:
         return tuple(sorted(self.originals["label"].unique()))
 
 
-def read_leaves(root: Path, labels: Path | None = None) -> LeafTable:
+def read_leaves(root: Path, labels: Path | None = None, *, opens_photos: bool = True) -> LeafTable:
     """Reads what is labelled.
 
     Args:
@@ -52,6 +52,7 @@ def read_leaves(root: Path, labels: Path | None = None) -> LeafTable:
             `Augmented Dataset`, each of which has a folder per class.
         labels: CSV table with the columns path, label and perhaps group, in place of folders. A path is looked up in
             `root`, then beside the table.
+        opens_photos: Whether photos are read: then those of the table must be there, and changed copies are sought.
 
     Raises:
         DataError: There is nothing to learn from, or something in it is wrong; lists all of its kind.
@@ -60,10 +61,10 @@ def read_leaves(root: Path, labels: Path | None = None) -> LeafTable:
         raise DataError(f"Data folder '{root}' does not exist. {_HOW_TO_GET.format(root=root)}")
     copies = pd.DataFrame(columns=list(_COLUMNS), dtype=str)
     if labels is not None:
-        originals = _read_label_table(root, labels)
+        originals = _read_label_table(root, labels, opens_photos=opens_photos)
     elif (root / ORIGINALS).is_dir() or (root / COPIES).is_dir():
         originals = _read_class_folders(root, ORIGINALS)
-        if (root / COPIES).is_dir():
+        if opens_photos and (root / COPIES).is_dir():
             copies = _read_class_folders(root, COPIES)
     else:
         originals = _read_class_folders(root, ".")
@@ -137,13 +138,15 @@ def _is_photo(path: Path) -> bool:
     return _is_visible(path) and path.suffix.lower() in PHOTO_SUFFIXES
 
 
-def _read_label_table(root: Path, labels: Path) -> pd.DataFrame:
+def _read_label_table(root: Path, labels: Path, *, opens_photos: bool) -> pd.DataFrame:
     rows = _read_csv(labels)
     named = rows["path"] != ""
     rows["image_id"] = [PurePosixPath(text.replace("\\", "/")).as_posix() for text in rows["path"]]
     rows["path"] = [_found(name, (root, labels.parent)) for name in rows["image_id"]]
     problems = [f"line {line}: path is empty" for line in _lines(~named)]
     problems += [f"line {line}: label is empty" for line in _lines(rows["label"] == "")]
+    if not opens_photos:
+        rows["path"] = rows["path"].fillna(rows["image_id"])
     missing = rows["path"].isna() & named
     twice = rows["image_id"].duplicated() & named & ~missing
     for what, chosen in (("does not exist", missing), ("is there twice", twice)):

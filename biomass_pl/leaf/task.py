@@ -149,7 +149,9 @@ class LeafClassifier(ImageTask):
             self.network.bands.standardise_by(torch.from_numpy(mean), torch.from_numpy(std))
 
     def features(self, batch: dict[str, Any]) -> Tensor:
-        """Output of the backbone (B, D), fused with the bands where there are any."""
+        """Output of the backbone (B, D), fused with the bands where there are any, or what was given for it."""
+        if "features" in batch:
+            return super().features(batch)
         return self.network.features(batch["tiles"], batch.get("bands"))
 
     def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -161,10 +163,11 @@ class LeafClassifier(ImageTask):
     def step(self, batch: dict[str, Any]) -> StepOutput:
         """Loss and logits of a labelled batch, mixed in training where asked for."""
         shares, mixed = F.one_hot(batch["target"], len(self.classes)).float(), False
-        pixels = [batch[name] for name in ("tiles", "bands") if name in batch]
-        if self.training and self.mixing is not None:
-            pixels, shares, mixed = self.mixing.mix(pixels, shares)
-        logits = self._logits(self.network.features(*pixels, *[None] * (2 - len(pixels))))
+        pixels = {name: batch[name] for name in ("tiles", "bands") if name in batch}
+        if self.training and self.mixing is not None and pixels:
+            mixed_pixels, shares, mixed = self.mixing.mix(list(pixels.values()), shares)
+            pixels = dict(zip(pixels, mixed_pixels, strict=True))
+        logits = self._logits(self.features(batch | pixels))
         right = (logits.argmax(dim=1) == batch["target"]).float()
         return StepOutput(
             losses={"classification": self.loss(logits, shares, self.class_weights if self.weighs_classes else None)},
@@ -181,6 +184,8 @@ class LeafClassifier(ImageTask):
     def illustrate(self, data: Any, predictions: pd.DataFrame, arrays: Mapping[str, np.ndarray], folder: Path) -> None:
         """Draws `embeddings.png`, held-out photos as the network sees them, and `attention.png`, where it looked."""
         save_figure(embedding_map(arrays["embedding"], predictions["label"].tolist()), folder / "embeddings.png")
+        if data.given is not None:
+            return  # there is no photo to look at
         rows = _one_of_each(predictions["label"])
         dataset: Any = data.plain_loader(held_out=True).dataset
         items = [dataset[row, 0] for row in rows]

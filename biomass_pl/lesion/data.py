@@ -60,6 +60,8 @@ class LesionDataModule(FoldDataModule):
         augmentation: How much training photos are changed: light, medium or heavy.
         positive_ratio: Share of malignant lesions in each training batch; each is seen once per epoch. None: not set.
         neg_pos_ratio: Benign lesions per malignant one, drawn anew every epoch, instead of positive_ratio.
+        features: File of features by whichever network that are learned from instead of photos, .npz or .parquet with
+            image_id and features; none: photos.
         batch_size: Photos per step on each device.
         num_workers: Processes that load photos; 0: the main process.
         prefetch_factor: Batches that each worker prepares ahead.
@@ -85,13 +87,19 @@ class LesionDataModule(FoldDataModule):
         augmentation: Augmentation = "medium",
         positive_ratio: float | None = None,
         neg_pos_ratio: float | None = None,
+        features: Path | None = None,
         batch_size: int = 32,
         num_workers: int = 4,
         prefetch_factor: int = 4,
         seed: int = 42,
     ) -> None:
         super().__init__(
-            root=root, batch_size=batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, seed=seed
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            seed=seed,
+            features=features,
         )
         require_at_least(1, image_size=image_size, sample_size=1 if sample_size is None else sample_size)
         if positive_ratio is not None and neg_pos_ratio is not None:
@@ -120,7 +128,7 @@ class LesionDataModule(FoldDataModule):
 
     @cached_property
     def _photos(self) -> PhotoStore:
-        return open_photos(self.root, "train")
+        return self._open("train")
 
     @cached_property
     def _used(self) -> pd.DataFrame:
@@ -168,16 +176,21 @@ class LesionDataModule(FoldDataModule):
         return self._used.set_index("isic_id")["patient_id"]
 
     def check(self) -> None:
-        """Reads the table and decodes every photo once.
+        """Reads the table and decodes every photo once, or looks for its features where these were given.
 
         Raises:
             DataError: The table or photos cannot be used; lists them.
         """
         names = self._used["isic_id"].tolist()  # a folder without metadata is told first
-        check_store(self._photos, names)
+        if self.given is not None:
+            self.given.require(names)
+        else:
+            check_store(self._photos, names)
 
-    def contents(self) -> Mapping[str, str]:
-        """Hashes of the photos in use."""
+    def contents(self) -> Mapping[str, str] | None:
+        """Hashes of the photos in use; none where no photo is opened."""
+        if self.given is not None:
+            return None
         return contents_of(self._photos, self._used["isic_id"].tolist())
 
     def check_split(self) -> None:
@@ -230,19 +243,23 @@ class LesionDataModule(FoldDataModule):
         """Chooses what `predict_dataloader` yields; see the base class.
 
         Raises:
-            DataError: The test metadata or photos cannot be used.
+            DataError: The test metadata or photos cannot be used, or test photos have no features.
         """
         self._views = tuple(views)
         if source == "held_out":
             self._selected = self._labelled(held_out=True)
         elif source == "test":
             names = read_lesions(self.root, "test")["isic_id"].tolist()
-            self._selected = _Lesions(photos=open_photos(self.root, "test"), names=names, targets=None)
+            if self.given is not None:
+                self.given.require(names)
+            self._selected = _Lesions(photos=self._open("test"), names=names, targets=None)
         else:
             self._selected = _Lesions(photos=PhotoFiles(), names=[str(path) for path in files], targets=None)
 
     def broken_items(self) -> dict[str, str]:
         """Decodes every selected photo once; those that cannot be read, each with the reason."""
+        if self.given is not None:
+            return {}
         photos, names = self._selected.photos, self._selected.names
         missing = dict.fromkeys(photos.missing(names), "there is no such photo")
         return missing | broken_in(photos, [name for name in names if name not in missing])
@@ -286,7 +303,12 @@ class LesionDataModule(FoldDataModule):
             at_least=decode_size(self.tile_size, self.augmentation),
             seed=self.seed,
             views=views,
+            features=self.given,
         )
+
+    def _open(self, split: str) -> PhotoStore:
+        # Photos that are never opened need not be there.
+        return open_photos(self.root, split) if self.given is None else PhotoFiles()
 
     def _labelled(self, *, held_out: bool) -> _Lesions:
         rows = self._used[self._held_out() == held_out]

@@ -65,6 +65,8 @@ class PastureDataModule(TiledPhotoDataModule):
         bank_views: Changed views per training photo kept as features while the backbone is frozen; 0: pixels.
         bank_dir: Folder of these features, shared by folds and later runs.
         bank_limit_gb: Gigabytes that the folder may take.
+        features: File of features by whichever network that are learned from instead of photos, .npz or .parquet with
+            image_id and features; none: photos.
         batch_size: Photos per step on each device.
         num_workers: Processes that load photos; 0: the main process.
         prefetch_factor: Batches that each worker prepares ahead.
@@ -105,6 +107,7 @@ class PastureDataModule(TiledPhotoDataModule):
         bank_views: int = 0,
         bank_dir: Path = Path("lightning_logs/feature_bank"),
         bank_limit_gb: float = 20.0,
+        features: Path | None = None,
         batch_size: int = 8,
         num_workers: int = 4,
         prefetch_factor: int = 4,
@@ -128,6 +131,7 @@ class PastureDataModule(TiledPhotoDataModule):
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
             seed=seed,
+            features=features,
         )
         if fold_csv is not None and cv_strategy is not None:
             raise ConfigError(
@@ -234,13 +238,13 @@ class PastureDataModule(TiledPhotoDataModule):
 
     def training_dataset(self, photos: Sequence[TiledPhoto]) -> TiledDataset:
         """Photos as a training sees them, mixed where that is asked for."""
-        if not self.mixing.is_on:
+        if not self.mixing.is_on or self.given is not None:
             return super().training_dataset(photos)
         return MixedDataset(mixing=self.mixing, photos=photos, **self.training_settings())
 
     def _check_mixing(self) -> None:
         missing = [column for column in METADATA if column not in self.labels]
-        if self.mixing.is_on and missing:
+        if self.mixing.is_on and missing and self.given is None:
             asked = "mixup_prob" if self.mixing.mixup_prob > 0 else "cutmix_prob"
             raise ConfigError(
                 f"data.{asked} mixes photos of the same State, month and species group, and the label table has no "

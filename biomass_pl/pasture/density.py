@@ -67,7 +67,8 @@ class PatchDensity(PastureTask):
         super().check_data(data)
         if data.view_shape()[0] == 1:
             raise ConfigError(
-                "PatchDensity adds up the ground of tiles, which overlap with data.views: whole. Set data.views: halves."
+                "PatchDensity adds up the ground of tiles, which overlap with data.views: whole. "
+                "Set data.views: halves."
             )
 
     def make_network(self, backbone: Backbone) -> DensityNetwork:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.random import fork_rng
 
 from biomass_pl.errors import ConfigError
 from biomass_pl.training.backbone import Backbone, load_encoder
+from biomass_pl.training.given_backbone import GivenBackbone
 from biomass_pl.training.initial_weights import check_origin, initial_encoder
 from biomass_pl.training.optim import FrozenEpochs, OptimConfig, ParameterGroup, TrainingLength, backbone_and_head
 from biomass_pl.training.task import PredictOutput, Task
@@ -29,6 +32,8 @@ class ImageTask(Task):
         compile: Compile the backbone with torch.compile: slow to start, then faster on a GPU.
         grad_checkpointing: Compute activations again in the backward pass: less memory, a fifth more time.
         optim: Rates of the optimizer.
+        given_width: Length of feature vectors that are given in place of a backbone, which is then not built; set by
+            the data.
     """
 
     patches: ClassVar[bool] = False
@@ -47,6 +52,7 @@ class ImageTask(Task):
         compile: bool = False,
         grad_checkpointing: bool = False,
         optim: OptimConfig = OptimConfig(),
+        given_width: int | None = None,
     ) -> None:
         super().__init__()
         if tile_batch < 0:
@@ -57,14 +63,16 @@ class ImageTask(Task):
         self.pretrained = pretrained
         self.backbone_weights = backbone_weights
         self.backbone_args = backbone_args or {}
-        self.init_from = init_from
+        self.given_width = given_width
+        self.init_from = init_from if given_width is None else None
         self._checked_fold: int | None = None
         self.tile_size = tile_size
         self.tile_batch = tile_batch
         self.compile_backbone = compile
         self.grad_checkpointing = grad_checkpointing
         self.optim = optim
-        self.frozen_epochs: FrozenEpochs = 0  # told by the BackboneFreeze callback
+        # Told by the BackboneFreeze callback; what is given never learns.
+        self.frozen_epochs: FrozenEpochs = 0 if given_width is None else "all"
 
     @abc.abstractmethod
     def make_network(self, backbone: Backbone) -> nn.Module:
@@ -89,9 +97,9 @@ class ImageTask(Task):
             return f"the backbones of {self.init_from}, fold by fold"
         return self.backbone.origin
 
-    def build(self) -> nn.Module:
-        """Backbone and network around it."""
-        backbone = Backbone(
+    def make_backbone(self) -> Backbone:
+        """The backbone with the weights that it starts from, but for those of another run."""
+        return Backbone(
             name=self.backbone_name,
             tile_size=self.tile_size,
             pretrained=self.pretrained and self.init_from is None,
@@ -101,6 +109,14 @@ class ImageTask(Task):
             args=self.backbone_args,
             patches=self.patches,
         )
+
+    def build(self) -> nn.Module:
+        """Backbone and network around it."""
+        if self.given_width is not None:
+            return self.make_network(GivenBackbone(self.given_width))
+        # A head on a backbone that never learns starts as it would on features that were given.
+        with fork_rng(range(torch.cuda.device_count()), enabled=self.frozen_epochs == "all"):
+            backbone = self.make_backbone()
         if self.tile_batch and self.frozen_epochs != "all" and backbone.has_batch_statistics():
             raise ConfigError(
                 f"model.tile_batch {self.tile_batch} would cut the batches whose statistics '{self.backbone_name}' "
@@ -140,7 +156,7 @@ class ImageTask(Task):
             load_encoder(backbone.network, encoder, origin=f"model.init_from {self.init_from}")
 
     def features(self, batch: dict[str, Any]) -> Tensor:
-        """Output of the backbone, (..., D) or of patches (..., P, D), or what the feature bank kept of it."""
+        """Output of the backbone, (..., D) or of patches (..., P, D), or what the bank or a file gives for it."""
         features: Tensor = batch["features"] if "features" in batch else self.backbone(batch["tiles"])
         return features
 
@@ -164,7 +180,9 @@ class ImageTask(Task):
         network = self.backbone.network
         in_backbone = {id(parameter) for parameter in network.parameters()}
         head = [parameter for parameter in self.parameters() if id(parameter) not in in_backbone]
-        return backbone_and_head(backbone=network, head=head, config=self.optim, length=length)
+        # What was given has no layers.
+        config = self.optim if self.given_width is None else replace(self.optim, layer_decay=1.0)
+        return backbone_and_head(backbone=network, head=head, config=config, length=length)
 
     def divergence_advice(self) -> str:
         """The rates by name."""

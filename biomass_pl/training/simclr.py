@@ -147,6 +147,8 @@ class SimCLR(ImageTask):
         super().check_data(data)
         if data.batch_size < 2:
             raise ConfigError("data.batch_size 1 leaves a photo nothing to be told from. Give 2 or more.")
+        if data.given is not None:
+            raise ConfigError("SimCLR learns from pixels, which data.features replaces. Leave data.features out.")
         if data.bank is not None:
             raise ConfigError(
                 "SimCLR learns from pixels, which the feature bank does not keep. Set data.bank_views: 0."

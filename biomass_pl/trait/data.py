@@ -44,6 +44,8 @@ class RegressionDataModule(TiledPhotoDataModule):
         bank_views: Changed views per training photo kept as features while the backbone is frozen; 0: pixels.
         bank_dir: Folder of these features, shared by folds and later runs.
         bank_limit_gb: Gigabytes that the folder may take.
+        features: File of features by whichever network that are learned from instead of photos, .npz or .parquet with
+            image_id and features; none: photos.
         batch_size: Photos per step on each device.
         num_workers: Processes that load photos; 0: the main process.
         prefetch_factor: Batches that each worker prepares ahead.
@@ -75,6 +77,7 @@ class RegressionDataModule(TiledPhotoDataModule):
         bank_views: int = 0,
         bank_dir: Path = Path("lightning_logs/feature_bank"),
         bank_limit_gb: float = 20.0,
+        features: Path | None = None,
         batch_size: int = 8,
         num_workers: int = 4,
         prefetch_factor: int = 4,
@@ -91,6 +94,7 @@ class RegressionDataModule(TiledPhotoDataModule):
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
             seed=seed,
+            features=features,
         )
         if units is not None and len(units) != len(targets):
             raise ConfigError(

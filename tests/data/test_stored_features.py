@@ -36,9 +36,9 @@ def test_features_that_are_gone_in_mid_training_are_named(feature_set, tmp_path)
     photo = tmp_path / "a.jpg"
     features_of_photo = stored(feature_set, photo)
     feature_set.write("a", 1, features())
-    assert np.array_equal(features_of_photo.read(photo, 1), features())
+    assert np.array_equal(features_of_photo.read("a", photo, 1), features())
     with pytest.raises(DataError, match=r"a.jpg .*--resume"):
-        features_of_photo.read(photo, 2)
+        features_of_photo.read("a", photo, 2)
 
 
 def test_features_are_read_from_disk_once_as_far_as_they_fit_into_memory(feature_set, tmp_path, monkeypatch):
@@ -47,10 +47,10 @@ def test_features_are_read_from_disk_once_as_far_as_they_fit_into_memory(feature
     first = stored(feature_set, photo)
     for view in (1, 2):
         feature_set.write("a", view, features() + view)
-        assert np.array_equal(first.read(photo, view), features() + view)
+        assert np.array_equal(first.read("a", photo, view), features() + view)
     shutil.rmtree(feature_set.folder)
-    assert np.array_equal(first.read(photo, 1), features() + 1)
+    assert np.array_equal(first.read("a", photo, 1), features() + 1)
     with pytest.raises(DataError):
-        first.read(photo, 2)
+        first.read("a", photo, 2)
     with pytest.raises(DataError):  # what one kept, another has not
-        stored(feature_set, photo).read(photo, 1)
+        stored(feature_set, photo).read("a", photo, 1)

@@ -12,6 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from biomass_pl.data.bank import BankConfig, FeatureSet, photo_key
 from biomass_pl.data.stored_features import FeatureViews, StoredFeatures
 from biomass_pl.terminal import progress
+from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.embedder import Embedder
 from biomass_pl.training.image_task import ImageTask
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class FeatureBankFill(Callback):
             return
         wanted = data.wanted_views(training=True)
         keys = {path: photo_key(path) for path in wanted}
-        feature_set = _feature_set(pl_module, data, data.bank, str(trainer.precision))
+        feature_set = _feature_set(pl_module.backbone, data, data.bank, str(trainer.precision))
         # Another run may fill the bank meanwhile: all processes go by what the first one found.
         missing = trainer.strategy.broadcast(feature_set.missing(_by_key(keys, wanted)))
         if missing:
@@ -57,8 +59,10 @@ class FeatureBankFill(Callback):
             trainer.strategy.barrier()
             # Processes that train together share the photos out.
             share = sorted(missing)[trainer.global_rank :: trainer.world_size]
-            photos = {key: path for path, key in keys.items()}
-            _fill(trainer, pl_module, data, feature_set, photos, {key: missing[key] for key in share})
+            backbone = pl_module.backbone
+            was_training = backbone.training
+            _fill(trainer, backbone.eval(), data, feature_set, keys, {key: missing[key] for key in share})
+            backbone.train(was_training)
             trainer.strategy.barrier()
         data.use_features(StoredFeatures(feature_set=feature_set, keys=keys, views=data.bank.views, epochs=frozen))
 
@@ -75,13 +79,36 @@ def stored_predictions(task: ImageTask, data: FeatureViews, bank: BankConfig, pr
         precision: That of the prediction.
     """
     wanted = data.wanted_views(training=False)
-    feature_set = _feature_set(task, data, bank, precision)
+    feature_set = _feature_set(task.backbone, data, bank, precision)
     if not wanted or not feature_set.folder.is_dir():
         return None
     keys = {path: photo_key(path) for path in wanted}
     if feature_set.missing(_by_key(keys, wanted)):
         return None
     return StoredFeatures(feature_set=feature_set, keys=keys, views=bank.views, epochs=math.inf)
+
+
+def bank_embeddings(encoder: Backbone | Embedder, data: FeatureViews, bank: BankConfig, trainer: Trainer) -> None:
+    """Has what was selected for prediction read the features of an encoder, which the bank keeps.
+
+    Args:
+        encoder: Of pictures; those of a backbone are those that its frozen training reads.
+        data: The data module; photos are selected as they are.
+        bank: Its bank.
+        trainer: Knows the precision.
+
+    Raises:
+        ConfigError: The bank is too small.
+        DataError: The disk is.
+    """
+    wanted = data.wanted_views(training=False)
+    keys = {path: photo_key(path) for path in wanted}
+    feature_set = _feature_set(encoder, data, bank, str(trainer.precision))
+    missing = feature_set.missing(_by_key(keys, wanted))
+    if missing:
+        bank.bank.make_room(feature_set, len(missing))
+        _fill(trainer, encoder, data, feature_set, keys, missing)
+    data.use_features(StoredFeatures(feature_set=feature_set, keys=keys, views=0, epochs=math.inf))
 
 
 def _by_key(keys: Mapping[Path, str], wanted: Mapping[Path, list[int]]) -> dict[str, list[int]]:
@@ -92,28 +119,30 @@ def _by_key(keys: Mapping[Path, str], wanted: Mapping[Path, list[int]]) -> dict[
     return {key: sorted(views) for key, views in merged.items()}
 
 
-def _feature_set(task: ImageTask, data: FeatureViews, bank: BankConfig, precision: str) -> FeatureSet:
+def _feature_set(encoder: Backbone | Embedder, data: FeatureViews, bank: BankConfig, precision: str) -> FeatureSet:
+    backbone = encoder.backbone if isinstance(encoder, Embedder) else encoder
     depends_on = {
-        "backbone": task.backbone.name,
-        "tile_size": task.backbone.tile_size,
-        "weights": task.backbone.fingerprint(),
+        "backbone": backbone.name,
+        "tile_size": backbone.tile_size,
+        "weights": backbone.fingerprint(),
         "precision": precision,
+        **(encoder.description() if isinstance(encoder, Embedder) else {}),
         **data.view_description(),
     }
-    return bank.bank.feature_set(depends_on, (*data.view_shape(), *task.backbone.feature_shape))
+    return bank.bank.feature_set(depends_on, (*data.view_shape(), *encoder.feature_shape))
 
 
 def _fill(
     trainer: Trainer,
-    task: ImageTask,
+    encoder: Backbone | Embedder,
     data: FeatureViews,
     feature_set: FeatureSet,
-    photos: Mapping[str, Path],
+    keys: Mapping[Path, str],
     missing: Mapping[str, list[int]],
 ) -> None:
-    backbone = task.backbone
-    was_training = backbone.training
-    backbone.eval()
+    """Computes what is missing, by an encoder in eval mode."""
+    photos = {key: path for path, key in keys.items()}
+    device = trainer.strategy.root_device
     with (
         torch.inference_mode(),
         trainer.precision_plugin.forward_context(),
@@ -122,8 +151,7 @@ def _fill(
         for key, views, tiles in data.view_loader(photos, missing):
             # All views of a photo at once would need more memory than a training batch.
             parts = tiles.split(data.batch_size)
-            features = torch.cat([backbone(part.to(task.device)).float().cpu() for part in parts])
+            features = torch.cat([encoder(part.to(device)).float().cpu() for part in parts])
             for view, feature in zip(views, features.numpy(), strict=True):
                 feature_set.write(key, view, feature)
             advance()
-    backbone.train(was_training)
