@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import timm
@@ -72,6 +73,8 @@ def user_folder(rendered, tmp_path_factory) -> Path:
         fold=lambda table: table["fold"] % 5
     )
     folds.to_csv(folder / "data" / "trainfold.csv", index=False)
+    values = np.random.default_rng(0).normal(size=(len(ids), 8))
+    np.savez(folder / "features.npz", image_id=ids.to_numpy(dtype=str), features=values)
     return folder
 
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from biomass_pl.errors import RunError
+from biomass_pl.new_runs import create_run
 from biomass_pl.runs import Run, find_run
-from tests.conftest import make_run
+from tests.conftest import make_run, make_start
 
 TRAINING = """
 import os, sys
@@ -249,3 +251,13 @@ def test_folds_of_a_shared_run_that_never_began_are_passed_over(tmp_path):
         run.config(fold).touch()
     assert run.begun_folds() == [1, 2]
     assert run.config_of_any_fold() == run.path / "fold_1/config.yaml"
+
+
+def test_a_run_of_a_learner_is_found_by_name_and_never_taken_for_one_of_networks(tmp_path):
+    networks = make_run(tmp_path, created="2026-01-01")
+    learner = create_run(tmp_path, replace(make_start("gp"), learner="gp"))
+    learner.update_record(created="2026-02-02")
+    assert (networks.learner, learner.learner) == (None, "gp")
+    assert find_run(tmp_path).path == learner.path
+    assert find_run(tmp_path, trained=True).path == networks.path == find_run(tmp_path, unfinished=True).path
+    assert find_run(tmp_path, learner.path, trained=True).path == learner.path

@@ -50,7 +50,7 @@ LEARNERS = MappingProxyType[Learner, LearnerDefaults](
         "catboost": LearnerDefaults(name="CatBoost", kinds=_BOTH, seeds=3),
         "ridge": LearnerDefaults(name="ridge regression", kinds=("regression",), target_transform="sqrt"),
         "gp": LearnerDefaults(
-            name="a Gaussian process", kinds=("regression",), pca=64, target_transform="sqrt", draws=False
+            name="a Gaussian process", kinds=("regression",), pca=128, target_transform="sqrt", draws=False
         ),
         "svr": LearnerDefaults(name="support vector regression", kinds=("regression",), target_transform="sqrt"),
         "logistic": LearnerDefaults(name="logistic regression", kinds=("classification",)),

@@ -1,5 +1,6 @@
 """Learners behind one constructor: boosters, and those that suit a few hundred rows. No torch."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,7 +86,11 @@ def inner_folds(target: np.ndarray, groups: np.ndarray, *, kind: Kind, seed: int
             f"{len(target)} row(s) are too few to choose hyperparameters by. Use --learner gp, or more rows."
         )
     splitter = StratifiedGroupKFold if kind == "classification" else GroupKFold
-    folds = list(splitter(count, shuffle=True, random_state=seed).split(np.zeros((len(target), 1)), target, group))
+    dealt = splitter(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class smaller than the number of folds cannot be in all of them; that is as it should be.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        folds = list(dealt.split(np.zeros((len(target), 1)), target, group))
     if kind == "classification":
         folds = [(fit, score) for fit, score in folds if len(np.unique(target[fit])) > 1]
         if not folds:

@@ -72,3 +72,27 @@ def test_features_beside_embeddings_change_no_digit_of_the_components():
     ]
     alone = make_pipeline(StandardScaler(), PCA(3, random_state=0)).fit(values).transform(values)
     assert np.array_equal(encoder.transform(table.to_frame())[:, 2:], alone)
+
+
+def test_scaled_numbers_have_no_gap_and_categories_a_column_each():
+    training = pd.DataFrame({"area": [1.0, 3.0, math.nan, 5.0], "site": ["leg", "arm", None, "leg"]})
+    encoder = fitted_encoder(of_features(training), embeddings=[], pca=None, scaled=True)
+    assert encoder.get_feature_names_out().tolist() == ["area", "site_arm", "site_leg", "site_nan"]
+    matrix = encoder.transform(of_features(training))
+    assert matrix[:, 0] == pytest.approx(np.array([-2, 0, 0, 2]) / math.sqrt(2))  # the median is 3
+    assert matrix[:, 1:].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    other = encoder.transform(of_features(pd.DataFrame({"area": [math.nan], "site": ["toe"]})))
+    assert other.tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("pca", [None, 3])
+def test_scaled_embeddings_have_a_total_variance_of_one_whatever_their_width(pca):
+    generator = np.random.default_rng(0)
+    arrays = [generator.normal(size=(50, width)) * 10**width for width in (4, 7)]
+    table = FeatureTable(features=pd.DataFrame(index=range(50)), embeddings=arrays)
+    encoder = fitted_encoder(table.to_frame(), embeddings=table.embedding_names, pca=pca, scaled=True)
+    matrix = encoder.transform(table.to_frame())
+    names = encoder.get_feature_names_out()
+    for array, width in enumerate((4, 7)):
+        own = [name.startswith(f"embedding{array}_") for name in names]
+        assert sum(own) == (pca or width) and matrix[:, own].var(axis=0).sum() == pytest.approx(1, rel=1e-5)

@@ -52,6 +52,30 @@ def with_test(**changes) -> dict:
 
 # Leaks
 
+EVERY_LEARNER = [
+    *(("classification", learner) for learner in ("lightgbm", "logistic")),
+    *(("regression", learner) for learner in ("lightgbm", "ridge", "gp", "svr")),
+]
+
+
+@pytest.mark.parametrize(("kind", "learner"), EVERY_LEARNER)
+def test_no_learner_sees_held_out_targets_or_other_held_out_rows(kind, learner):
+    """Poison: everything of the held-out rows is changed, but the features of one of them; its prediction stays."""
+    given_inputs = inputs(kind=kind, config=StackConfig(seeds=1, pca=3, learner=learner), groups=np.arange(ROWS) // 6)
+    if kind == "regression":
+        given_inputs["targets"] = pd.DataFrame({"grams": np.square(given_inputs["embeddings"][0][:, 0])})
+    changed, kept = np.arange(4, ROWS, 3), [1]  # all of them in fold 1
+    targets, features = given_inputs["targets"].copy(), given_inputs["features"].copy()
+    embeddings = given_inputs["embeddings"][0].copy()
+    held_out = given_inputs["folds"] == 1
+    targets.loc[held_out] = 1 - targets.loc[held_out] if kind == "classification" else 1e3
+    features.loc[changed, "number_0"], features.loc[changed, "site"] = 1e6, "abdomen"
+    embeddings[changed] *= 100
+    before = stack(**given_inputs).predictions
+    after = stack(**given_inputs | {"targets": targets, "features": features, "embeddings": [embeddings]}).predictions
+    assert np.array_equal(before[kept], after[kept])
+    assert not np.array_equal(before[~held_out], after[~held_out])
+
 
 def test_targets_of_held_out_rows_change_nothing_in_their_predictions():
     given_inputs = inputs()
@@ -206,6 +230,59 @@ def test_regression_predicts_every_target_on_its_own():
     assert np.array_equal(alone[:, 0], predictions[:, 1])
 
 
+def test_rows_of_fold_minus_one_are_learned_from_and_not_predicted():
+    given_inputs = inputs(embeddings=(), config=ONE_SEED)
+    folds = given_inputs["folds"].copy()
+    folds[folds == 0] = -1
+    result = stack(**given_inputs | {"folds": folds}).predictions
+    assert np.isnan(result[folds == -1]).all() and np.isfinite(result[folds != -1]).all()
+    assert np.array_equal(result[folds == 1], stack(**given_inputs).predictions[folds == 1])
+
+
+def test_each_array_of_embeddings_has_components_of_its_own():
+    generator = np.random.default_rng(5)
+    arrays = [generator.normal(size=(ROWS, 6)), 1000 * generator.normal(size=(ROWS, 40))]
+    target = arrays[0][:, 0] + arrays[1][:, 0] / 1000
+    given_inputs = inputs(
+        features=pd.DataFrame(index=range(ROWS)),
+        embeddings=arrays,
+        targets=pd.DataFrame({"number": target}),
+        kind="regression",
+        config=StackConfig(seeds=1, pca=6),
+    )
+    names = stack(**given_inputs).importance["feature"]
+    assert sorted(names) == sorted(f"embedding{array}_pc{number}" for array in (0, 1) for number in range(6))
+
+
+def test_a_gaussian_process_takes_as_many_components_as_there_are():
+    config = StackConfig(learner="gp")
+    given_inputs = inputs(targets=pd.DataFrame({"number": numbers()["number_0"] ** 2}), kind="regression")
+    as_it_likes, all_of_them = (
+        stack(**given_inputs | {"config": one}).predictions for one in (config, replace(config, pca=WIDTH))
+    )
+    assert np.array_equal(as_it_likes, all_of_them)
+
+
+def test_few_rows_suit_a_gaussian_process_better_than_boosters():
+    """A smooth function of ten columns and sixty rows."""
+    generator = np.random.default_rng(6)
+    values = generator.normal(size=(60, 10))
+    given_inputs = inputs(
+        features=pd.DataFrame(index=range(60)),
+        embeddings=[values],
+        targets=pd.DataFrame({"number": np.square(3 + values @ np.ones(10) / 5)}),
+        folds=np.arange(60) % 3,
+        kind="regression",
+    )
+    scores = {
+        learner: r2_score(
+            given_inputs["targets"], stack(**given_inputs | {"config": StackConfig(learner=learner)}).predictions
+        )
+        for learner in ("gp", "ridge", "lightgbm")
+    }
+    assert scores["gp"] > 0.95 and scores["ridge"] > 0.9 > scores["lightgbm"] + 0.2
+
+
 # Draws
 
 
@@ -284,6 +361,10 @@ ONE_CLASS_OUTSIDE_2 = pd.DataFrame({"target": (np.arange(ROWS) % 3 == 2).astype(
         ({"embeddings": ()}, ConfigError, "pca is 3, but the training rows have no embeddings"),
         ({"config": StackConfig(pca=7)}, ConfigError, "6 columns, so give 6 or less"),
         ({"config": StackConfig(pca=90), "embeddings": [np.zeros((ROWS, 100))]}, ConfigError, "rows of a fold are 80 .* 80 or less"),
+        ({"config": StackConfig(learner="gp")}, ConfigError, "gp is for a regression, and this is a classification. Choose lightgbm, xgboost, catboost, logistic"),
+        ({"config": StackConfig(learner="logistic"), "kind": "regression"}, ConfigError, "logistic is for a classification"),
+        ({"config": StackConfig(target_transform="sqrt")}, ConfigError, "target_transform sqrt is for numbers"),
+        ({"config": StackConfig(learner="ridge"), "targets": pd.DataFrame({"grams": [-0.5] * ROWS}), "kind": "regression"}, DataError, "grams is -0.5 in row 0; it must be 0 or more for target_transform sqrt"),
         ({"config": StackConfig(negatives_per_positive=2), "kind": "regression"}, ConfigError, "negatives_per_positive is for"),
     ],
 )  # fmt: skip
@@ -309,7 +390,9 @@ def test_a_test_table_that_does_not_fit_says_so(changes, message):
         stack(**with_test(**changes))
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"pca": 0}, {"negatives_per_positive": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"seeds": 0}, {"pca": 0}, {"negatives_per_positive": 0.0}, {"seeds": 2, "learner": "gp"}]
+)
 def test_settings_out_of_range_say_so(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         StackConfig(**wrong)

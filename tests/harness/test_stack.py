@@ -10,7 +10,8 @@ import pytest
 
 from biomass_pl.cli import main
 from biomass_pl.evaluation.embeddings import Embeddings
-from biomass_pl.evaluation.stacking import StackConfig, image_score_features, stack
+from biomass_pl.evaluation.image_scores import image_score_features
+from biomass_pl.evaluation.stacking import StackConfig, stack
 from biomass_pl.lesion.data import LesionDataModule
 from biomass_pl.lesion.report import LesionReport
 from biomass_pl.pasture.report import score_table
@@ -119,7 +120,7 @@ def test_rows_of_tables_predictions_and_targets_belong_together(stacked, lesion_
         parts.append(pd.concat([tabular.reindex(names).reset_index(drop=True), scores], axis=1))
     result = stack(
         features=parts[0],
-        embeddings=None,
+        embeddings=(),
         targets=table[["target"]],
         folds=table["fold"].to_numpy(),
         kind="classification",

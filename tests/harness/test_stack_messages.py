@@ -37,7 +37,7 @@ def refused(run: Run, arguments: list[str], capsys) -> str:
         (["--columns", "tbp_lv_H", "mel_thick_mm"], "'mel_thick_mm' is known in training only"),
         (["--columns", "tbp_lv_X"], "No feature is made of a column 'tbp_lv_X'"),
         (["--features", "pixels"], "invalid choice: 'pixels'"),
-        (["--library", "forest"], "invalid choice: 'forest'"),
+        (["--learner", "forest"], "invalid choice: 'forest'"),
         (["--seeds", "0"], "seeds is 0; give 1 or more"),
         (["--pca", "0"], "pca is 0; give 1 or more"),
         (["--negatives_per_positive", "0"], "negatives_per_positive is 0.0; give more than 0"),
@@ -105,7 +105,18 @@ def test_a_sample_submission_of_other_photos_is_refused_before_anything_is_writt
 def test_help_lists_the_options(capsys):
     assert main(["stack", "--help"]) == 0
     text = capsys.readouterr().out
-    for option in ("--features", "--columns", "--library", "--seeds", "--pca", "--negatives_per_positive", "--out"):
+    for option in (
+        "--features",
+        "--columns",
+        "--learner",
+        "--embeddings",
+        "--blend",
+        "--target_transform",
+        "--seeds",
+        "--pca",
+        "--negatives_per_positive",
+        "--out",
+    ):
         assert option in text
 
 

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from biomass_pl.lesion.partial_auc import area_under_roc, bootstrap_partial_auc, lesion_scores, partial_auc
+from biomass_pl.lesion.partial_auc import (
+    area_under_roc,
+    bootstrap_partial_auc,
+    lesion_scores,
+    partial_auc,
+    partial_auc_of_draws,
+)
 
 A = (
     [1] * 5 + [0] * 10,
@@ -155,3 +161,18 @@ def test_four_hundred_thousand_lesions_take_milliseconds_per_draw():
     assert time.process_time() - start < 2  # 20 ms each
     area = partial_auc(truth, score)
     assert drawn.mean() == pytest.approx(area, abs=3 * drawn.std()) and 0 < drawn.std() < 0.02
+
+
+def test_the_score_of_draws_counts_lesions_as_often_as_they_were_drawn():
+    generator = np.random.default_rng(0)
+    truth = (np.arange(30) % 4 == 0).astype(int)
+    score = np.round(truth + generator.normal(size=30), 1)
+    counts = generator.integers(0, 3, (8, 30))
+    expected = [partial_auc(np.repeat(truth, times), np.repeat(score, times)) for times in counts]
+    assert partial_auc_of_draws(truth, score, counts) == pytest.approx(expected)
+
+
+def test_a_draw_of_one_class_and_scores_that_are_no_numbers_have_no_score():
+    truth, score = np.array([0, 1, 0]), np.array([0.1, 0.5, 0.3])
+    assert np.isnan(partial_auc_of_draws(truth, score, np.array([[1, 0, 1], [1, 1, 0]]))).tolist() == [True, False]
+    assert np.isnan(partial_auc_of_draws(truth, score * np.nan, np.ones((2, 3), dtype=int))).all()

@@ -83,7 +83,11 @@ def test_the_report_scores_as_the_table_is_scored():
 
 def test_what_a_stack_learns():
     assert PastureReport.stacking == StackColumns(
-        kind="regression", truth=TARGETS, predicted=tuple(f"{target}_pred" for target in TARGETS)
+        kind="regression",
+        truth=TARGETS,
+        predicted=tuple(f"{target}_pred" for target in TARGETS),
+        sums={"GDM_g": ("Dry_Green_g", "Dry_Clover_g"), "Dry_Total_g": ("GDM_g", "Dry_Dead_g")},
+        at_least=0.0,
     )
 
 

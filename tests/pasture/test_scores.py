@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from biomass_pl.pasture.scores import mean_r2, pasture_scores, target_scores, weighted_r2
+from biomass_pl.pasture.scores import mean_r2, pasture_scores, target_scores, weighted_r2, weighted_r2_of_draws
 from biomass_pl.pasture.targets import TARGETS
 
 # The worked example of the specification.
@@ -191,3 +191,19 @@ def test_scores_of_a_whole_fold_are_not_the_mean_of_its_batches():
 def test_a_diverged_prediction_gives_nan_and_no_error():
     truth = 50 * np.random.default_rng(3).random((4, 5))
     assert np.isnan(list(pasture_scores(truth, truth * np.nan).values())).all()
+
+
+def test_the_score_of_draws_counts_photos_as_often_as_they_were_drawn():
+    generator = np.random.default_rng(0)
+    truth, prediction = generator.uniform(0, 50, (2, 12, 5))
+    counts = generator.integers(0, 3, (6, 12))
+    expected = [weighted_r2(np.repeat(truth, times, axis=0), np.repeat(prediction, times, axis=0)) for times in counts]
+    assert weighted_r2_of_draws(truth, prediction, counts) == pytest.approx(expected)
+
+
+def test_unknown_grams_and_draws_without_spread_have_no_score():
+    truth, prediction = np.random.default_rng(0).uniform(0, 50, (2, 3, 5))
+    truth[2] = np.nan
+    counts = np.array([[1, 1, 5], [1, 1, 0], [0, 0, 1]])
+    scores = weighted_r2_of_draws(truth, prediction, counts)
+    assert scores[0] == scores[1] == pytest.approx(weighted_r2(truth[:2], prediction[:2])) and math.isnan(scores[2])
