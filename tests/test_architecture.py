@@ -36,7 +36,7 @@ PARTS = ("system.py", "README.md", "data.py", "task.py", "report.py", "sample")
 """What every system's folder holds."""
 
 NETWORKS = {
-    *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py"),
+    *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py", "pooling.py"),
     *("poolers.py", "perceiver.py", "attention_tower.py", "text_tower.py", "decoder.py", "coca.py", "transformer.py"),
 }
 """Files of networks, wherever a system has them."""
@@ -96,6 +96,8 @@ TESTED_BY = {
     "slide/sample/wording.py": "slide/sample/test_render.py",
     "slide/scores.py": "slide/test_report.py",
     "slide/system.py": "test_architecture.py",
+    "trait/sample/scene.py": "trait/sample/test_render.py",
+    "trait/system.py": "test_architecture.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
 }
 """Modules without a test file of their own name, which others test as they use them."""

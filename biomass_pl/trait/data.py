@@ -133,16 +133,20 @@ class RegressionDataModule(TiledPhotoDataModule):
             folds = read_folds(self.fold_csv, self.labels["image_id"])
             self._require_one_fold_per_group(folds)
             return folds
-        by_group = f"Grouping by {self.columns.group}"
+        groups = self.groups()
         return split_folds(
             self.labels["image_id"],
-            groups=self.labels.get(GROUP),
+            groups=groups,
             strata=self._quarters(),
             num_folds=self.num_folds,
             seed=self.seed,
-            what=by_group if GROUP in self.labels else "Dealing photos",
+            what="Dealing photos" if groups is None else f"Grouping by {self.columns.group}",
             remedy="give folds of your own as data.fold_csv",
         )
+
+    def groups(self) -> pd.Series | None:
+        """What is kept in one fold: the group of each photo, indexed by its name; none where there are no groups."""
+        return self.labels.set_index("image_id")[GROUP] if self.columns.group is not None else None
 
     def check_split(self) -> None:
         """Also refuses a fold whose held-out photos have no score.
@@ -155,8 +159,9 @@ class RegressionDataModule(TiledPhotoDataModule):
         values = self._values(self.labels[self.held_out()])
         if math.isnan(mean_r2(values, np.nan_to_num(values), np.ones(values.shape[1]))):
             raise FoldError(
-                f"Fold {self.split.fold} holds out {len(values)} photo(s) without two different values of any "
-                "target: R2 is not defined for them. Lower data.num_folds, or give folds that spread the photos as data.fold_csv."
+                f"Fold {self.split.fold} holds out {len(values)} photo(s) without two different values of any target: "
+                "R2 is not defined for them. Lower data.num_folds, or give folds that spread the photos as "
+                "data.fold_csv."
             )
 
     def training_targets(self) -> np.ndarray:
@@ -176,9 +181,10 @@ class RegressionDataModule(TiledPhotoDataModule):
         return np.asarray(quarters.fillna(0).astype(int))
 
     def _require_one_fold_per_group(self, folds: pd.Series) -> None:
-        if GROUP not in self.labels:
+        groups = self.groups()
+        if groups is None:
             return
-        counts = folds.groupby(self.labels[GROUP].to_numpy()).nunique()
+        counts = folds.groupby(groups.loc[folds.index].to_numpy()).nunique()
         apart = [str(name) for name in counts.index[counts > 1]]
         if apart:
             raise FoldError(

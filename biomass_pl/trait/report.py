@@ -22,7 +22,7 @@ from biomass_pl.evaluation.report import (
     pooled_caption,
     score_grid,
 )
-from biomass_pl.trait.scores import mean_r2, mean_r2_of_draws, target_scores
+from biomass_pl.trait.scores import drawn_mean_r2, mean_r2, target_scores
 from biomass_pl.trait.tables import GROUP
 
 _PANELS_IN_A_ROW = 4
@@ -45,6 +45,7 @@ class RegressionReport(Report):
     """
 
     text_columns = (GROUP,)
+    score_name = "mean_r2"
 
     def __init__(
         self, *, targets: Sequence[str], units: Sequence[str] = (), weights: Sequence[float] | None = None
@@ -122,6 +123,18 @@ class RegressionReport(Report):
         panels[0].legend()
         save_figure(figure, path)
 
+    def drawn_score(self, table: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
+        """`mean_r2` when each row counts as often as it was drawn.
+
+        Args:
+            table: What `score` takes.
+            counts: How often each row counts (draws, rows).
+
+        Returns:
+            A value per draw, NaN where it is not defined (draws,).
+        """
+        return drawn_mean_r2(*self._values(table), self.weights, counts)
+
     def finished(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table as it is: numbers of any size are not rounded, and sums stay exact."""
         return table
@@ -145,7 +158,7 @@ class RegressionReport(Report):
         """95 % interval of `mean_r2`, and what was drawn."""
         groups, drawn = (table[GROUP].to_numpy(), "groups") if GROUP in table else (np.arange(len(table)), "photos")
         scores = scores_with_intervals(
-            mean_r2_of_draws(*self._values(table), self.weights), groups, Bootstrap(draws=BOOTSTRAP_DRAWS)
+            lambda counts: {"mean_r2": self.drawn_score(table, counts)}, groups, Bootstrap(draws=BOOTSTRAP_DRAWS)
         )
         interval = [scores["mean_r2_ci_lower"], scores["mean_r2_ci_upper"]]
         return (interval if np.isfinite(interval).all() else None), drawn

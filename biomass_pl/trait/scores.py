@@ -1,7 +1,5 @@
 """R2, RMSE and MAE of numbers of any unit, some of them not measured. No torch."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 
 from biomass_pl.evaluation.bootstrap import ratio
@@ -41,34 +39,28 @@ def mean_r2(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> f
     Returns:
         At most 1; NaN where no target has an R2, or a prediction is not finite.
     """
-    return float(mean_r2_of_draws(truth, prediction, weights)(np.ones((1, len(truth))))["mean_r2"][0])
+    return float(drawn_mean_r2(truth, prediction, weights, np.ones((1, len(truth))))[0])
 
 
-def mean_r2_of_draws(
-    truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray
-) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:
-    """`mean_r2` as a function of how often each photo counts (draws, photos), a value per draw."""
-
-    def scores(times: np.ndarray) -> Mapping[str, np.ndarray]:
-        if not np.isfinite(prediction).all():
-            return {"mean_r2": np.full(len(times), np.nan)}
-        columns = zip(truth.T, prediction.T, strict=True)
-        r2 = np.stack([_weighted_r2(true, predicted, times) for true, predicted in columns], axis=1)
-        counted = np.where(np.isnan(r2), 0.0, weights)
-        return {"mean_r2": ratio((np.nan_to_num(r2) * counted).sum(axis=1), counted.sum(axis=1))}
-
-    return scores
+def drawn_mean_r2(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`mean_r2` when each photo counts as often as it was drawn (draws, photos); a value per draw (draws,)."""
+    if not np.isfinite(prediction).all():
+        return np.full(len(counts), np.nan)
+    columns = zip(truth.T, prediction.T, strict=True)
+    r2 = np.stack([_weighted_r2(true, predicted, counts) for true, predicted in columns], axis=1)
+    counted = np.where(np.isnan(r2), 0.0, weights)
+    return ratio((np.nan_to_num(r2) * counted).sum(axis=1), counted.sum(axis=1))
 
 
-def _weighted_r2(truth: np.ndarray, prediction: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """R2 over the photos with a true value, each as often as `times` (draws, photos) says; (draws,)."""
+def _weighted_r2(truth: np.ndarray, prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """R2 over the photos with a true value, each as often as `counts` (draws, photos) says; (draws,)."""
     known = ~np.isnan(truth)
-    true, times = truth[known], times[:, known].astype(np.float64)
+    true, counts = truth[known], counts[:, known].astype(np.float64)
     if len(true) < 2 or np.ptp(true) == 0:
-        return np.full(len(times), np.nan)
+        return np.full(len(counts), np.nan)
     true = true - true.mean()  # no digits are lost in squares of what lies far from 0
-    error = times @ (prediction[known] - truth[known]) ** 2
-    spread = times @ true**2 - ratio((times @ true) ** 2, times.sum(axis=1), otherwise=0.0)
+    error = counts @ (prediction[known] - truth[known]) ** 2
+    spread = counts @ true**2 - ratio((counts @ true) ** 2, counts.sum(axis=1), otherwise=0.0)
     # What rounding leaves of equal values is no spread.
-    spread[spread < 1e-12 * (times @ true**2)] = 0.0
+    spread[spread < 1e-12 * (counts @ true**2)] = 0.0
     return 1 - ratio(error, spread)

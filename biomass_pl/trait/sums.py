@@ -29,13 +29,18 @@ def parts_of(targets: Sequence[str], sums: Mapping[str, Sequence[str]]) -> Parts
         sums: Targets that are the sum of others: the names of these.
 
     Raises:
-        ConfigError: A name is no target, a sum contains itself or a part twice, or has fewer than two parts.
+        ConfigError: A name is no target or cannot be a key, or a sum contains itself, a part twice or fewer than two.
     """
     for name, terms in sums.items():
         unknown = [part for part in (name, *terms) if part not in targets]
         if unknown:
             raise ConfigError(
                 f"model.sums names '{unknown[0]}', which is not among data.targets ({', '.join(targets)}). Correct it."
+            )
+        if "." in name or name.endswith("+") or name.startswith("__"):
+            raise ConfigError(
+                f"model.sums has the key '{name}', which a configuration would read as something else: a sum's name "
+                "holds no dot, and no plus at its end. Rename the column."
             )
         if len(terms) < 2:
             raise ConfigError(f"model.sums gives '{name}' fewer than two parts. Name the targets that it adds up.")

@@ -88,7 +88,7 @@ def read_measurements(path: Path, root: Path, columns: Columns) -> pd.DataFrame:
             problems.append(f"column {target}: no number at all")
     if problems:
         raise DataError(f"{path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")
-    return found
+    return found.reset_index(drop=True)
 
 
 def read_photo_names(path: Path, root: Path, image_column: str) -> pd.DataFrame:
@@ -106,11 +106,11 @@ def read_photo_names(path: Path, root: Path, image_column: str) -> pd.DataFrame:
     problems = _photo_problems(rows[image_column], root)
     if problems:
         raise DataError(f"{path} has {len(problems)} problem(s); correct these rows:\n{listed(problems)}")
-    return _named(rows[image_column])
+    return _named(rows[image_column]).reset_index(drop=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """All cells of a CSV table as text, without the spaces around them.
+    """All cells of a CSV table as text, without the spaces around them; the index holds the lines of the file.
 
     Raises:
         DataError: It does not exist or cannot be read.
@@ -124,6 +124,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if not isinstance(rows.index, pd.RangeIndex):
         # Pandas takes the first value of a row that is longer than the header for the name of the row.
         raise DataError(f"{path} has rows with more values than its header has columns. Export it again as UTF-8 CSV.")
+    rows.index = rows.index + _FIRST_LINE
     return pd.DataFrame({name: rows[name].str.strip() for name in rows})
 
 
@@ -169,4 +170,4 @@ def _numbers(texts: pd.Series) -> tuple[pd.Series, list[str]]:
 
 def _lines(texts: pd.Series) -> list[tuple[int, str]]:
     """Lines of the file and what stands there."""
-    return list(zip((texts.index.to_numpy() + _FIRST_LINE).tolist(), texts, strict=True))
+    return list(zip(texts.index.tolist(), texts, strict=True))

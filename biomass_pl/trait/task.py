@@ -150,7 +150,7 @@ class Regression(ImageTask):
     def start_from(self, data: Any) -> None:
         """Takes means and spreads of the targets in the training fold."""
         super().start_from(data)
-        self.network.head.start_at(torch.from_numpy(data.training_targets()))
+        self.network.head.start_at(torch.tensor(data.training_targets()))
 
     def score(self, kept: Mapping[str, np.ndarray]) -> dict[str, float]:
         """`mean_r2` and `r2_<target>`."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biomass_pl.data.photo_changes import AugmentationConfig, TrainingTransform
-from biomass_pl.data.tiles import HalvesGeometry, PlainTransform
+from biomass_pl.data.tiles import HalvesGeometry, PlainTransform, WholeGeometry
 from tests.data.test_tiles import OBLONG, SQUARE, blocks, drawn, twins
 
 
@@ -139,3 +139,24 @@ def test_the_augmentation_library_knows_every_argument_it_is_given(geometry):
         with pytest.raises(UserWarning, match="not valid"):
             A.HorizontalFlip(always=True)  # the library only warns about what it does not know
         drawn(training(geometry, aug_prob=0.5, stereo_correct=True), twins(), 0)
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (96, 64), (64, 64)])
+def test_whole_photos_of_any_shape_are_changed_in_their_own_shape(shape):
+    geometry = WholeGeometry(grid=(2, 3), tile_size=16)
+    plain = drawn(PlainTransform(geometry=geometry), blocks(*shape), 0)
+    assert np.array_equal(drawn(training(geometry, aug_prob=0.0), blocks(*shape), 3), plain)
+    transform = training(geometry)
+    changed = [drawn(transform, blocks(*shape), seed) for seed in range(8)]
+    assert all(views.shape == plain.shape and views.dtype == np.uint8 for views in changed)
+    assert len({views.tobytes() for views in changed}) == 8
+
+
+def test_a_random_crop_of_a_whole_photo_keeps_its_proportions():
+    """A circle stays one, but for a tenth and the small affine change."""
+    photo = cv2.circle(np.full((120, 240, 3), 40, np.uint8), (120, 60), 40, (200, 200, 200), -1)
+    transform = training(WholeGeometry(grid=(1, 2), tile_size=60))
+    for seed in range(20):
+        (view,) = drawn(transform, photo, seed)
+        rows, columns = np.nonzero(view.mean(axis=2) > 110)
+        assert 0.75 < np.ptp(columns) / np.ptp(rows) < 1.33

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomass_pl.data.photos import split_views
-from biomass_pl.data.tiles import SMALLEST_CROP, HalvesGeometry, PlainTransform, WholeGeometry, tiles_over
+from biomass_pl.data.tiles import SMALLEST_CROP, HalvesGeometry, PlainTransform, WholeGeometry, make_geometry
 from biomass_pl.errors import ConfigError
 
 SQUARE = HalvesGeometry(grid=(2, 2), tile_size=16)
@@ -142,38 +142,94 @@ def test_a_view_that_the_grid_does_not_divide_is_refused_with_sizes_that_work(gr
         HalvesGeometry(grid=grid, tile_size=16, view_size=size)
 
 
-@pytest.mark.parametrize(
-    ("grid", "scale", "expected"), [((2, 4), 0.5, (1, 2)), ((1, 1), 2, (2, 2)), ((3, 3), 1 / 3, (1, 1))]
-)
-def test_a_scale_changes_the_number_of_tiles_and_not_their_size(grid, scale, expected):
-    for geometry in (HalvesGeometry(grid=grid, tile_size=8), WholeGeometry(grid=grid, tile_size=8)):
-        scaled = geometry.scaled(scale)
-        assert type(scaled) is type(geometry) and (scaled.grid, scaled.tile_size) == (expected, 8)
+def whole(rows=2, columns=2, size=10, **settings):
+    return WholeGeometry(grid=(rows, columns), tile_size=size, **settings)
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.25, 1.2, 0, -1])
-def test_a_scale_that_gives_no_whole_tiles_is_refused(scale):
-    with pytest.raises(ConfigError, match="no whole tiles"):
-        HalvesGeometry(grid=(2, 3), tile_size=8).scaled(scale)
-
-
-def test_native_tiles_have_one_scale():
-    native = WholeGeometry(grid=(2, 2), tile_size=8, native_tiles=True)
-    assert native.scaled(1) == native
-    with pytest.raises(ConfigError, match=r"data\.native_tiles keeps their own pixels"):
-        native.scaled(0.5)
+def photo_of(height, width):
+    """Every pixel tells its row and its column."""
+    photo = np.zeros((height, width, 3), np.uint8)
+    photo[..., 0], photo[..., 1] = np.arange(height)[:, None], np.arange(width)
+    return photo
 
 
 @pytest.mark.parametrize(
-    ("grid", "other", "expected"),
+    ("geometry", "shape", "resized"),
     [
-        ((2, 2), (1, 1), [0, 0, 0, 0]),
-        ((2, 2), (2, 2), [0, 1, 2, 3]),
-        ((2, 4), (1, 2), [0, 0, 1, 1, 0, 0, 1, 1]),
-        ((3, 3), (2, 2), [0, 1, 1, 2, 3, 3, 2, 3, 3]),
-        ((1, 1), (2, 2), [3]),
+        (whole(), (40, 40), (20, 20)),
+        (whole(), (300, 400), (15, 20)),
+        (whole(), (400, 300), (20, 15)),
+        (whole(), (100, 200), (10, 20)),
+        (whole(), (100, 400), (10, 40)),  # narrower than a tile: larger than the grid
+        (whole(1, 1), (300, 400), (10, 13)),
+        (whole(1, 3), (100, 200), (10, 20)),
+        (whole(), (3, 4), (15, 20)),
+        (whole(native_tiles=True), (300, 400), (300, 400)),
+        (whole(native_tiles=True), (5, 40), (10, 80)),
     ],
 )
-def test_the_tile_over_the_middle_of_another(grid, other, expected):
-    """A middle on a border belongs to the tile after it."""
-    assert tiles_over(grid, other).tolist() == expected
+def test_a_whole_photo_just_fits_into_the_grid_undistorted(geometry, shape, resized):
+    assert geometry.resized_shape(photo_of(*shape)) == resized
+    (view,) = drawn(PlainTransform(geometry=geometry), photo_of(*shape), 0)
+    assert view.shape == (*resized, 3)
+    assert geometry.cut(view[None]).shape == (1, geometry.grid[0] * geometry.grid[1], 3, 10, 10)
+
+
+def corners(geometry, photo):
+    """Row and column of the first pixel of each tile."""
+    return geometry.cut(photo[None]).numpy()[0, :, :2, 0, 0].tolist()
+
+
+def test_tiles_of_a_whole_photo_are_evenly_spread_and_overlap_where_it_is_narrow():
+    assert corners(whole(), photo_of(20, 20)) == [[0, 0], [0, 10], [10, 0], [10, 10]]
+    assert corners(whole(), photo_of(15, 20)) == [[0, 0], [0, 10], [5, 0], [5, 10]]
+    assert corners(whole(1, 1), photo_of(10, 14)) == [[0, 2]]
+    assert corners(whole(1, 3, native_tiles=True), photo_of(30, 110)) == [[10, 0], [10, 50], [10, 100]]
+    last = whole(1, 2).cut(photo_of(10, 16)[None]).numpy()[0, 1]
+    assert np.array_equal(last.transpose(1, 2, 0), photo_of(10, 16)[:, 6:])
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4), height=st.integers(2, 90), width=st.integers(2, 90))
+def test_a_whole_photo_keeps_its_shape_and_is_seen_wholly_where_its_shape_is_near_the_grid_s(
+    rows, columns, height, width
+):
+    geometry = whole(rows, columns)
+    tall, wide = geometry.resized_shape(np.zeros((height, width, 3), np.uint8))
+    assert min(tall, wide) >= 10
+    # As far as whole pixels can.
+    assert abs(tall * width - wide * height) <= max(height, width)
+    seen = np.zeros((tall, wide), bool)
+    for row, column in corners(geometry, photo_of(tall, wide)):
+        seen[row : row + 10, column : column + 10] = True
+    fits = tall <= 10 * rows and wide <= 10 * columns
+    assert seen.all() == fits
+    if 10 * rows * width / height >= 10 and 10 * columns * height / width >= 10:
+        assert fits
+
+
+def test_a_whole_photo_is_decoded_for_its_grid_or_with_all_its_pixels():
+    assert whole(2, 4, 224).decode_size == (496, 992)
+    assert whole(native_tiles=True).decode_size == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"views": "whole", "view_size": 32}, "Set it to null, or data.views to halves"),
+        ({"views": "halves", "native_tiles": True}, "Set data.views to whole"),
+        ({"views": "whole", "grid": (0, 2)}, "data.grid is 0; give 1 or more"),
+        ({"views": "whole", "tile_size": 0}, "data.tile_size is 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(chosen, message):
+    with pytest.raises(ConfigError, match=message):
+        make_geometry(**{"grid": (2, 2), "tile_size": 16, "native_tiles": False, **chosen})
+
+
+def test_the_settings_choose_the_geometry():
+    assert make_geometry(views="whole", grid=(1, 2), tile_size=8, native_tiles=True) == whole(
+        1, 2, 8, native_tiles=True
+    )
+    found = make_geometry(views="halves", grid=(2, 2), tile_size=16, view_size=16, native_tiles=False)
+    assert found == SHRUNK and found.view_count == 2 and whole().view_count == 1
