@@ -106,6 +106,8 @@ def shortened(command: str) -> list[str]:
         arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
         arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
     is_fit = name == "fit" and "--resume" not in arguments
+    if name == "embed":
+        arguments += [*SMALL[system], "--model.pretrained", "false", "--data.num_workers", "0"]
     if is_fit or name == "bench":
         epochs = "2" if "configs/two_stage.yaml" in arguments and "SimCLR" not in arguments else "1"
         scratch = [] if system == "slide" else ["--model.pretrained", "false"]
@@ -144,6 +146,7 @@ def test_there_are_commands_of_every_kind():
     assert {command.split()[1] for command in COMMANDS} == {
         "fit",
         "predict",
+        "embed",
         "stack",
         "export",
         "sample",

@@ -101,7 +101,7 @@ def write_features(path: Path, names: Sequence[str], values: np.ndarray, made_by
     """
     texts = {NAMES: np.array(names, dtype=np.str_), "made_by": np.array(json.dumps(made_by, default=str))}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **texts, **{FEATURES: values})
+        np.savez(file, **texts, **{FEATURES: values})  # type: ignore[arg-type]
 
 
 def _from_archive(path: Path) -> tuple[list[Any], np.ndarray]:

@@ -33,9 +33,8 @@ class BackboneFreeze(Callback):
         """
         if _image_task(task).given_width is not None and self.epochs != "all":
             raise ConfigError(
-                f"data.features are those of a network that stays as it is; BackboneFreeze.epochs {self.epochs} "
-                "would have it learn later. Set BackboneFreeze.epochs to 'all', or take a recipe that does, such as "
-                "head_only."
+                f"data.features are those of a network that stays as it is; BackboneFreeze.epochs {self.epochs} would "
+                "have it learn later. Set BackboneFreeze.epochs to 'all', or take a recipe that does: head_only."
             )
         # DDP fixes at its start which gradients it waits for; only this setting makes it look in every step.
         waits = isinstance(trainer.strategy, DDPStrategy) and not trainer.strategy._ddp_kwargs.get(
