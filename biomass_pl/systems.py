@@ -4,7 +4,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-NAMES = ("pasture", "lesion", "leaf", "slide")
+NAMES = ("pasture", "lesion", "leaf", "slide", "trait")
 """Folders of this package with a `system.py` that holds a `SYSTEM`."""
 
 

@@ -1,4 +1,4 @@
-"""Rendered pastures, skin lesions, leaves and slides, small runs made once, and what most tests need around them."""
+"""Rendered pastures, skin lesions, leaves, slides and plots of wheat, small runs made once, and what most tests need around them."""
 
 import os
 import shutil
@@ -22,6 +22,7 @@ from biomass_pl.new_runs import RunStart, create_run
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.runs import Run, find_run
 from biomass_pl.slide.sample.render import render_specimens
+from biomass_pl.trait.sample.render import render_plots
 
 PHOTOS = 24
 LESIONS = 120
@@ -93,6 +94,16 @@ def slides(tmp_path_factory) -> Path:
         render_specimens(out=folder / "data", specimens=60, most_vectors=40, seed=3)
 
     return made_once(tmp_path_factory, "slides", make) / "data"
+
+
+@pytest.fixture(scope="session")
+def plots(tmp_path_factory) -> Path:
+    """A data folder with 40 measured plots of wheat and 3 others, photos of 80 x 60 pixels. Not to be changed."""
+
+    def make(folder: Path) -> None:
+        render_plots(out=folder / "data", photos=40, test_photos=3, width=80, seed=3)
+
+    return made_once(tmp_path_factory, "plots", make) / "data"
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ PARTS = ("system.py", "README.md", "data.py", "task.py", "report.py", "sample")
 """What every system's folder holds."""
 
 NETWORKS = {
-    *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py"),
+    *("fusion.py", "heads.py", "auxiliary.py", "classifier.py", "backbone.py", "pooling.py"),
     *("poolers.py", "perceiver.py", "attention_tower.py", "text_tower.py", "decoder.py", "coca.py", "transformer.py"),
 }
 """Files of networks, wherever a system has them."""
@@ -56,6 +56,8 @@ TESTED_BY = {
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
+    "data/tiled_dataset.py": "pasture/test_data.py",
+    "data/tiled_photos.py": "pasture/test_data.py",
     "evaluation/report.py": "lesion/test_report.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
@@ -73,7 +75,7 @@ TESTED_BY = {
     "lesion/sample/record.py": "lesion/sample/test_render.py",
     "lesion/sample/scene.py": "lesion/sample/test_render.py",
     "lesion/system.py": "test_architecture.py",
-    "pasture/dataset.py": "pasture/test_data.py",
+    "pasture/dataset.py": "pasture/test_mixing.py",
     "pasture/long_layout.py": "pasture/test_tables.py",
     "pasture/metadata.py": "pasture/test_tables.py",
     "pasture/sample/scene.py": "pasture/sample/test_render.py",
@@ -91,6 +93,8 @@ TESTED_BY = {
     "slide/sample/wording.py": "slide/sample/test_render.py",
     "slide/scores.py": "slide/test_report.py",
     "slide/system.py": "test_architecture.py",
+    "trait/sample/scene.py": "trait/sample/test_render.py",
+    "trait/system.py": "test_architecture.py",
     "training/callbacks/timer.py": "harness/test_bench.py",
 }
 """Modules without a test file of their own name, which others test as they use them."""

@@ -17,6 +17,7 @@ PICTURE_SIZE = {
     "PastureDataModule": "--data.tile_size",
     "LesionDataModule": "--data.image_size",
     "LeafDataModule": "--data.image_size",
+    "RegressionDataModule": "--data.tile_size",
 }
 
 SMALL_HVIT = [
@@ -51,7 +52,7 @@ def shortened(config: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
-def test_a_recipe_trains_from_photos_to_an_out_of_fold_table(config, rendered, lesions, leaves, slides, workdir):
+def test_a_recipe_trains_from_photos_to_an_out_of_fold_table(config, rendered, lesions, leaves, slides, plots, workdir):
     settings = yaml.safe_load(config.read_text())
     kind = settings["data"]["class_path"]
     root = {
@@ -59,6 +60,7 @@ def test_a_recipe_trains_from_photos_to_an_out_of_fold_table(config, rendered, l
         "LesionDataModule": lesions,
         "LeafDataModule": leaves,
         "SlideDataModule": slides,
+        "RegressionDataModule": plots,
     }[kind]
     tiny = TINY_TEXTS
     if kind in PICTURE_SIZE:

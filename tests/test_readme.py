@@ -49,6 +49,7 @@ SMALL = {
         *("--model.captions.every_n_epochs", "1"),
         *("--trainer.check_val_every_n_epoch", "1"),
     ],
+    "trait": ["--model.backbone", "test_vit.r160_in1k", "--data.tile_size", "32", "--data.batch_size", "8"],
 }
 """Stand in for large pretrained networks, of which a test can only check that the command is right."""
 
@@ -57,7 +58,11 @@ SMALL_SAMPLE = {
     "lesion": ["--photos", "120"],
     "leaf": ["--photos", "70"],
     "slide": ["--specimens", "60"],
+    "trait": ["--photos", "40", "--width", "80"],
 }
+
+RECIPES = {"lesion": "configs/lesion", "leaf": "configs/leaf", "slide": "configs/slide", "trait": "configs/regression"}
+"""How the names of recipes begin, by their system; the others are pasture's."""
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +87,13 @@ def user_folder(rendered, tmp_path_factory) -> Path:
 def shortened(command: str) -> list[str]:
     """The arguments of a command, with those that make it quick."""
     name, *arguments = shlex.split(command)[1:]
-    system = next((kind for kind in ("lesion", "leaf", "slide") if f"configs/{kind}" in command), "pasture")
+    system = next((kind for kind, begin in RECIPES.items() if begin in command), "pasture")
     if name == "sample":
         arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
         arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
     is_fit = name == "fit" and "--resume" not in arguments
     if is_fit or name == "bench":
-        epochs = "1" if system in ("leaf", "slide") or "SimCLR" in arguments else "6"
+        epochs = "1" if system in ("leaf", "slide", "trait") or "SimCLR" in arguments else "6"
         scratch = [] if system == "slide" else ["--model.pretrained", "false"]
         quick = [*scratch, "--data.num_workers", "0", "--trainer.max_epochs", epochs]
         arguments += [*SMALL[system], *quick]

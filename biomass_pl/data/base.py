@@ -44,11 +44,13 @@ class Truth:
 
     Args:
         kind: Whether it is one of several classes, or one or more numbers.
-        columns: Columns of `FoldDataModule.items` that hold it.
+        columns: Columns of `FoldDataModule.items` that hold it; a value may be missing.
+        units: Unit of each column; none where they are not told.
     """
 
     kind: Literal["classes", "values"]
     columns: tuple[str, ...]
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ class FoldDataModule(LightningDataModule, abc.ABC):
     views: ClassVar[tuple[View, ...]] = ("plain",)
     """How an item can be shown in prediction; with several, predictions can be averaged over them."""
 
-    truth: ClassVar[Truth | None] = None
+    truth: Truth | None = None
     """What a linear probe on features can be asked for; none where there is no such thing."""
 
     tile_size: int | None = None

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ class Report(abc.ABC):
     text_columns: tuple[str, ...] = ()
     """Columns of texts beside those that name an item: read back as they were written, `007` and `NA` too."""
 
-    stacking: ClassVar[StackColumns | None] = None
+    stacking: StackColumns | None = None
     """What `biomass stack` learns; None where there is nothing to stack."""
 
     def with_array_columns(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -63,7 +63,7 @@ class LeafDataModule(FoldDataModule):
     """
 
     views: ClassVar[tuple[View, ...]] = ("plain", "left-right")  # as published
-    truth: ClassVar[Truth] = Truth(kind="classes", columns=("label",))
+    truth = Truth(kind="classes", columns=("label",))
     tile_size: int
 
     def __init__(

@@ -71,7 +71,7 @@ class LesionDataModule(FoldDataModule):
 
     id_columns: ClassVar[tuple[str, ...]] = ("isic_id", "patient_id")
     views: ClassVar[tuple[View, ...]] = FLIPS
-    truth: ClassVar[Truth] = Truth(kind="classes", columns=(TARGET,))
+    truth = Truth(kind="classes", columns=(TARGET,))
     tile_size: int
 
     def __init__(

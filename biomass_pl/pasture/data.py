@@ -2,29 +2,25 @@
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 
-from biomass_pl.data.augmentation import FLIPS, View
-from biomass_pl.data.bank import PLAIN_VIEW, BankConfig, FeatureBank, photo_key
-from biomass_pl.data.base import FoldDataModule, Source, Truth, require_at_least, use_one_thread
-from biomass_pl.data.cache import PhotoCache
+from biomass_pl.data.base import Truth
+from biomass_pl.data.photo_changes import AugmentationConfig
 from biomass_pl.data.photo_shapes import AspectRatios, aspect_ratios
-from biomass_pl.data.photos import PhotoPaths, broken_photos, check_photos
-from biomass_pl.data.sampling import shuffled
 from biomass_pl.data.splits import read_folds
 from biomass_pl.data.table_values import DateFormat
+from biomass_pl.data.tiled_dataset import TiledDataset, TiledPhoto
+from biomass_pl.data.tiled_photos import TiledPhotoDataModule, make_bank, require_positive, require_probabilities
+from biomass_pl.data.tiles import PhotoViews, make_geometry
 from biomass_pl.errors import ConfigError, FoldError
 from biomass_pl.pasture.classes import class_codes
-from biomass_pl.pasture.dataset import PastureDataset, PasturePhoto, ViewDataset
+from biomass_pl.pasture.dataset import MixedDataset
 from biomass_pl.pasture.folds import Strategy, make_folds
 from biomass_pl.pasture.metadata import METADATA
 from biomass_pl.pasture.mixing import MixingConfig
@@ -32,7 +28,6 @@ from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.pasture.scores import weighted_r2
 from biomass_pl.pasture.tables import Labels, TableSettings, load_labels, read_test_photos, warn_about_labels
 from biomass_pl.pasture.targets import TARGETS
-from biomass_pl.pasture.transforms import AugmentationConfig, PlainTransform, TileGeometry, TrainingTransform
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ _RENDERED_WIDTH = 480
 """Width in pixels of rendered sample photos: enough for a first run, quick to decode."""
 
 
-class PastureDataModule(FoldDataModule):
+class PastureDataModule(TiledPhotoDataModule):
     """Pasture photos: in the layout of CSIRO Image2Biomass, or with a table of one's own that has a row per photo.
 
     Args:
@@ -54,8 +49,11 @@ class PastureDataModule(FoldDataModule):
         num_folds: Number of cross-validation folds.
         cv_strategy: How photos are kept together, by month, date, site or not at all; by default group_date.
         fold_csv: CSV file with the columns sample_id_prefix and fold; takes the place of cv_strategy.
-        grid: Rows and columns of tiles cut from each half of a photo.
+        views: halves: the left and the right half of a photo, each brought to the shape of the grid; whole: all of it,
+            of any shape and not distorted, in overlapping tiles where it is narrower than the grid.
+        grid: Rows and columns of tiles cut from each view of a photo.
         tile_size: Side of a tile in pixels; what the backbone is built for.
+        native_tiles: With views: whole, tiles of the photo's own pixels, spread evenly over it.
         view_size: Side to which each half is shrunk before its tiles are cut; none keeps native pixels.
         aug_prob: Base probability of each random change, 0 to 1.
         stereo_correct_aug: Draw colour changes for each half on its own, so that equal noise links nothing.
@@ -77,9 +75,7 @@ class PastureDataModule(FoldDataModule):
         ConfigError: A setting, or two together, cannot work.
     """
 
-    views: ClassVar[tuple[View, ...]] = FLIPS
-    truth: ClassVar[Truth] = Truth(kind="values", columns=TARGETS)
-    tile_size: int
+    truth = Truth(kind="values", columns=TARGETS)
 
     def __init__(
         self,
@@ -94,8 +90,10 @@ class PastureDataModule(FoldDataModule):
         num_folds: int = 5,
         cv_strategy: Strategy | None = None,
         fold_csv: Path | None = None,
+        views: PhotoViews = "halves",
         grid: tuple[int, int] = (2, 2),
         tile_size: int = 518,
+        native_tiles: bool = False,
         view_size: int | None = None,
         aug_prob: float = 0.5,
         stereo_correct_aug: bool = False,
@@ -113,15 +111,25 @@ class PastureDataModule(FoldDataModule):
         prefetch_factor: int = 4,
         seed: int = 42,
     ) -> None:
-        super().__init__(
-            root=root, batch_size=batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, seed=seed
-        )
-        _require_probabilities(
+        require_probabilities(
             aug_prob=aug_prob, stereo_swap_prob=stereo_swap_prob, mixup_prob=mixup_prob, cutmix_prob=cutmix_prob
         )
-        _require_positive(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha, bank_limit_gb=bank_limit_gb)
-        require_at_least(0, bank_views=bank_views)
-        require_at_least(1, grid=min(grid), tile_size=tile_size, view_size=1 if view_size is None else view_size)
+        require_positive(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+        super().__init__(
+            root=root,
+            geometry=make_geometry(
+                views=views, grid=grid, tile_size=tile_size, view_size=view_size, native_tiles=native_tiles
+            ),
+            augmentation=AugmentationConfig(
+                aug_prob=aug_prob, stereo_correct=stereo_correct_aug, stereo_swap_prob=stereo_swap_prob
+            ),
+            cache_images=cache_images,
+            bank=make_bank(views=bank_views, folder=bank_dir, limit_gb=bank_limit_gb),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            seed=seed,
+        )
         if fold_csv is not None and cv_strategy is not None:
             raise ConfigError(
                 f"data.fold_csv and data.cv_strategy {cv_strategy} both say which photos are held out. "
@@ -134,37 +142,36 @@ class PastureDataModule(FoldDataModule):
         self.num_folds = num_folds
         self.cv_strategy: Strategy = cv_strategy or "group_date"
         self.fold_csv = fold_csv
-        self.grid = grid
-        self.tile_size = tile_size
-        self.cache_images = cache_images
         self.mixing = MixingConfig(
             mixup_prob=mixup_prob, mixup_alpha=mixup_alpha, cutmix_prob=cutmix_prob, cutmix_alpha=cutmix_alpha
         )
-        if bank_views > 0 and self.mixing.is_on:
+        if views == "whole" and self.mixing.is_on:
+            raise ConfigError(
+                "data.mixup_prob and data.cutmix_prob mix the halves of photos, which are all of one shape. "
+                "Set them to 0, or data.views to halves."
+            )
+        if self.bank is not None and self.mixing.is_on:
             raise ConfigError(
                 "data.mixup_prob and data.cutmix_prob mix pixels, which the feature bank does not keep. "
                 "Set them to 0, or data.bank_views to 0."
             )
-        if bank_views > 0:
-            self.bank = BankConfig(bank=FeatureBank(folder=bank_dir, limit_gb=bank_limit_gb), views=bank_views)
-        self.geometry = TileGeometry(grid=grid, tile_size=tile_size, view_size=view_size)
-        self.plain_transform = PlainTransform(geometry=self.geometry)
-        self.training_transform = TrainingTransform(
-            geometry=self.geometry,
-            config=AugmentationConfig(
-                aug_prob=aug_prob, stereo_correct=stereo_correct_aug, stereo_swap_prob=stereo_swap_prob
-            ),
-        )
-        self._selected: Sequence[PasturePhoto] = ()
-        self._views: Sequence[View] = ("plain",)
 
     @cached_property
     def _label_table(self) -> Labels:
         return load_labels(self.root, self.tables)
 
-    @property
-    def _labels(self) -> pd.DataFrame:
+    def read_labels(self) -> pd.DataFrame:
+        """The label table: `image_id`, `image_path`, metadata, five targets in grams, NaN where unknown."""
         return self._label_table.photos
+
+    def read_test_photos(self) -> pd.DataFrame:
+        """`image_id` and `image_path` of the test table."""
+        return read_test_photos(self.root, self.tables)
+
+    def label_tensors(self, table: pd.DataFrame) -> dict[str, torch.Tensor]:
+        """Grams `target` (photos, 5), and class numbers `state`, `month` and `species`; -1 is unknown."""
+        grams = torch.tensor(table[list(TARGETS)].to_numpy(dtype=np.float32))
+        return {"target": grams, **{name: torch.tensor(column) for name, column in class_codes(table).items()}}
 
     def prepare(self) -> None:
         """Renders a sample where it is asked for and `root` does not exist; tells what was found in the label table."""
@@ -173,17 +180,13 @@ class PastureDataModule(FoldDataModule):
             render_sample(out=self.root, photos=self.render_sample, width=_RENDERED_WIDTH)
         for note in self._label_table.notes:
             logger.info(note)
-        warn_about_labels(self._labels)
-
-    def items(self) -> pd.DataFrame:
-        """The label table: `image_id`, metadata, five targets in grams, NaN where unknown."""
-        return self._labels.drop(columns="image_path")
+        warn_about_labels(self.labels)
 
     def make_folds(self) -> pd.Series:
         """The fold in which each photo is held out, by `fold_csv` or the strategy; -1 for none."""
         if self.fold_csv is not None:
-            return read_folds(self.fold_csv, self._labels["image_id"], encoding=self.tables.encoding)
-        return make_folds(self._labels, strategy=self.cv_strategy, num_folds=self.num_folds, seed=self.seed)
+            return read_folds(self.fold_csv, self.labels["image_id"], encoding=self.tables.encoding)
+        return make_folds(self.labels, strategy=self.cv_strategy, num_folds=self.num_folds, seed=self.seed)
 
     def check(self) -> None:
         """Reads the whole table and decodes every photo once.
@@ -193,16 +196,11 @@ class PastureDataModule(FoldDataModule):
             DataError: The table or photos cannot be used; lists them.
         """
         self._check_mixing()
-        check_photos(self.root / path for path in self._labels["image_path"])
-
-    def contents(self) -> Mapping[str, str]:
-        """Hashes of the files of all labelled photos."""
-        paths = zip(self._labels["image_id"], self._labels["image_path"], strict=True)
-        return {image_id: photo_key(self.root / path) for image_id, path in paths}
+        super().check()
 
     def aspect_ratios(self) -> AspectRatios:
         """The least and the greatest width by height of the labelled photos."""
-        return aspect_ratios(self.root / path for path in self._labels["image_path"])
+        return aspect_ratios(self.root / path for path in self.labels["image_path"])
 
     def check_split(self) -> None:
         """Also refuses a fold whose held-out photos have no score, and warns of one that lacks a target to learn.
@@ -212,7 +210,7 @@ class PastureDataModule(FoldDataModule):
             FoldError: All held-out grams that are known are equal.
         """
         super().check_split()
-        grams = self._labels.loc[self._held_out(), list(TARGETS)].to_numpy()
+        grams = self.labels.loc[self.held_out(), list(TARGETS)].to_numpy()
         if math.isnan(weighted_r2(grams, grams)):
             raise FoldError(
                 f"Fold {self.split.fold} holds out {len(grams)} photo(s) whose grams are all equal, such as bare soil: "
@@ -229,163 +227,23 @@ class PastureDataModule(FoldDataModule):
 
     def training_targets(self) -> np.ndarray:
         """Grams (photos, 5) of the photos that this fold trains on, NaN where unknown."""
-        return self._labels.loc[~self._held_out(), list(TARGETS)].to_numpy(dtype=np.float32)
+        return self.labels.loc[~self.held_out(), list(TARGETS)].to_numpy(dtype=np.float32)
 
     def training_classes(self) -> dict[str, np.ndarray]:
         """Class numbers `state`, `month` and `species` of the photos that this fold trains on; -1 is unknown."""
-        return class_codes(self._labels[~self._held_out()])
+        return class_codes(self.labels[~self.held_out()])
 
-    def select(self, source: Source, *, files: Sequence[Path] = (), views: Sequence[View] = ("plain",)) -> None:
-        """Chooses what `predict_dataloader` yields; see the base class.
-
-        Raises:
-            DataError: The test table or photos cannot be used; lists them.
-        """
-        self._views = tuple(views)
-        if source == "held_out":
-            self._selected = self._labelled_photos(held_out=True)
-        elif source == "test":
-            table = read_test_photos(self.root, self.tables)
-            self._selected = _unlabelled(table["image_id"], [self.root / path for path in table["image_path"]])
-        else:
-            self._selected = _unlabelled([str(path) for path in files], files)
-
-    def broken_items(self) -> dict[str, str]:
-        """Decodes every selected photo once; those that cannot be read, each with the reason."""
-        reasons = broken_photos([photo.path for photo in self._selected])
-        return {photo.image_id: reasons[photo.path] for photo in self._selected if photo.path in reasons}
-
-    def leave_out(self, names: Collection[str]) -> None:
-        """Takes photos out of what was selected."""
-        self._selected = [photo for photo in self._selected if photo.image_id not in names]
-
-    def photos(self) -> PhotoPaths:
-        """The labelled photos by `image_id`."""
-        paths = zip(self._labels["image_id"], self._labels["image_path"], strict=True)
-        return PhotoPaths({image_id: self.root / path for image_id, path in paths})
-
-    def photo_grid(self) -> tuple[int, int]:
-        """The tiles of both halves."""
-        return self.grid[0], 2 * self.grid[1]
-
-    def training_loader(self) -> DataLoader[Any]:
-        """Training photos of the fold, changed at random, in another order every epoch."""
-        photos = self._labelled_photos(held_out=False)
-        dataset = PastureDataset(
-            photos=photos,
-            transform=self.training_transform,
-            seed=self.seed,
-            mixing=self.mixing if self.mixing.is_on else None,
-            cache=self._cache,
-            features=self.features,
-            drawn_views=True,
-        )
-        return self.loader(dataset, len(dataset), order=shuffled(len(dataset)))
-
-    def plain_loader(self, *, held_out: bool) -> DataLoader[Any]:
-        """Photos of the fold, as they are."""
-        photos = self._labelled_photos(held_out=held_out)
-        dataset = PastureDataset(
-            photos=photos, transform=self.plain_transform, seed=self.seed, cache=self._cache, features=self.features
-        )
-        return self.loader(dataset, len(dataset))
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """What `select` chose."""
-        dataset = PastureDataset(
-            photos=self._selected,
-            transform=self.plain_transform,
-            seed=self.seed,
-            views=self._views,
-            features=self.features,
-        )
-        return self.loader(dataset, len(dataset), shared=False)
-
-    def view_description(self) -> dict[str, Any]:
-        """What the views of a photo depend on beside its pixels; values that JSON can hold."""
-        return {"geometry": asdict(self.geometry), "augmentation": asdict(self.training_transform.config)}
-
-    def view_shape(self) -> tuple[int, int]:
-        """Views of a photo's pair and tiles of each."""
-        return 2, math.prod(self.grid)
-
-    def wanted_views(self, *, training: bool) -> dict[Path, list[int]]:
-        """The views whose features a fold reads: all of its training photos, the plain one of the others.
-
-        Args:
-            training: For a training; otherwise for the prediction of what was selected, where it is shown as it is.
-        """
-        if not training:
-            as_it_is = self._views == ("plain",)  # the bank keeps no flips
-            return {photo.path: [PLAIN_VIEW] for photo in self._selected} if as_it_is else {}
-        drawn = self.bank.views if self.bank is not None else 0
-        train, held_out = (self._labelled_photos(held_out=held_out) for held_out in (False, True))
-        views = {photo.path: list(range(PLAIN_VIEW, drawn + 1)) for photo in train}
-        return views | {photo.path: [PLAIN_VIEW] for photo in held_out}
-
-    def view_loader(self, photos: Mapping[str, Path], views: Mapping[str, list[int]]) -> DataLoader[Any]:
-        """Pixels of the views that the bank lacks: name of the photo, views, tiles (views, 2, T, 3, S, S).
-
-        Args:
-            photos: File of each photo, by its name in the bank.
-            views: Wanted views by the same name.
-        """
-        dataset = ViewDataset(
-            photos=photos,
-            views=views,
-            plain_transform=self.plain_transform,
-            training_transform=self.training_transform,
-            cache=self._cache,
-        )
-        return DataLoader(dataset, batch_size=None, num_workers=self.num_workers, worker_init_fn=use_one_thread)
-
-    @cached_property
-    def _cache(self) -> PhotoCache | None:
-        """All labelled photos, decoded when a loader first needs them."""
-        if not self.cache_images:
-            return None
-        paths = [self.root / path for path in self._labels["image_path"]]
-        return PhotoCache(paths=paths, at_least=self.geometry.decode_size)
+    def training_dataset(self, photos: Sequence[TiledPhoto]) -> TiledDataset:
+        """Photos as a training sees them, mixed where that is asked for."""
+        if not self.mixing.is_on:
+            return super().training_dataset(photos)
+        return MixedDataset(mixing=self.mixing, photos=photos, **self.training_settings())
 
     def _check_mixing(self) -> None:
-        missing = [column for column in METADATA if column not in self._labels]
+        missing = [column for column in METADATA if column not in self.labels]
         if self.mixing.is_on and missing:
             asked = "mixup_prob" if self.mixing.mixup_prob > 0 else "cutmix_prob"
             raise ConfigError(
                 f"data.{asked} mixes photos of the same State, month and species group, and the label table has no "
                 f"column {', '.join(missing)}. Add what is missing, or set data.{asked} to 0."
             )
-
-    def _held_out(self) -> np.ndarray:
-        return self.split.held_out(self._labels["image_id"])
-
-    def _labelled_photos(self, *, held_out: bool) -> list[PasturePhoto]:
-        table = self._labels[self._held_out() == held_out]
-        grams = torch.tensor(table[list(TARGETS)].to_numpy(dtype=np.float32))
-        codes = {name: torch.tensor(column) for name, column in class_codes(table).items()}
-        return [
-            PasturePhoto(
-                image_id=image_id,
-                path=self.root / image_path,
-                labels={"target": grams[row], **{name: column[row] for name, column in codes.items()}},
-            )
-            for row, (image_id, image_path) in enumerate(zip(table["image_id"], table["image_path"], strict=True))
-        ]
-
-
-def _unlabelled(image_ids: Iterable[str], paths: Sequence[Path]) -> list[PasturePhoto]:
-    return [
-        PasturePhoto(image_id=image_id, path=path, labels={}) for image_id, path in zip(image_ids, paths, strict=True)
-    ]
-
-
-def _require_probabilities(**settings: float) -> None:
-    for name, value in settings.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"data.{name} is {value}; a probability lies between 0 and 1.")
-
-
-def _require_positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if not 0 < value < math.inf:
-            raise ConfigError(f"data.{name} is {value}; give a number above 0.")

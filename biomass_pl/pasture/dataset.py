@@ -1,164 +1,38 @@
-"""Single pasture photos as items of a dataset: read, changed, mixed and cut into tiles."""
+"""Training photos of pasture, mixed with others of their kind."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from biomass_pl.data.augmentation import View, as_view, item_generator
-from biomass_pl.data.bank import PLAIN_VIEW, view_generator
-from biomass_pl.data.cache import PhotoCache
-from biomass_pl.data.photos import read_photo
-from biomass_pl.data.stored_features import StoredFeatures
+from biomass_pl.data.tiled_dataset import TiledDataset
 from biomass_pl.pasture.mixing import MixingConfig, Partners, draw_mix
-from biomass_pl.pasture.transforms import PlainTransform, TrainingTransform
 
 _ALIKE = ("species", "month", "state")
 """The classes that photos must share to be mixed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PasturePhoto:
-    """One photo and what is known of it.
+class MixedDataset(TiledDataset):
+    """Photos as tiles, some of them mixed with another: an item depends on its possible partners as well.
 
     Args:
-        image_id: Its name in tables.
-        path: Its file.
-        labels: Tensors that go into the batch as they are: target, state, month, species.
+        mixing: How photos are mixed with each other.
+        **kwargs: Settings of every dataset of photos cut into tiles.
     """
 
-    image_id: str
-    path: Path
-    labels: dict[str, torch.Tensor]
-
-
-class PastureDataset(Dataset[dict[str, Any]]):
-    """Photos as tiles. What an item looks like depends on (seed, epoch, photo) and its possible partners alone.
-
-    Args:
-        photos: The photos.
-        transform: Gives the two views of a decoded photo.
-        seed: Seed of the random changes.
-        views: How each photo is shown, one after another.
-        mixing: How photos are mixed with each other; none leaves them alone.
-        cache: Where the photos lie decoded; none reads their files.
-        features: Features that some epochs read instead of pixels.
-        drawn_views: Whether these epochs draw among all changed views of a photo, or take the plain one.
-    """
-
-    def __init__(
-        self,
-        *,
-        photos: Sequence[PasturePhoto],
-        transform: PlainTransform | TrainingTransform,
-        seed: int,
-        views: Sequence[View] = ("plain",),
-        mixing: MixingConfig | None = None,
-        cache: PhotoCache | None = None,
-        features: StoredFeatures | None = None,
-        drawn_views: bool = False,
-    ) -> None:
-        self.photos = photos
-        self.transform = transform
-        self.seed = seed
-        self.views = tuple(views)
+    def __init__(self, *, mixing: MixingConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.mixing = mixing
-        self.cache = cache
-        self.features = features
-        self.drawn_views = drawn_views
-        classes = [[int(photo.labels[name]) for name in _ALIKE] for photo in photos] if mixing else []
-        self._partners = Partners(np.array(classes))
-        self._last_read: tuple[Path, np.ndarray] | None = None
+        self._partners = Partners(np.array([[int(photo.labels[name]) for name in _ALIKE] for photo in self.photos]))
 
-    def __len__(self) -> int:
-        return len(self.photos) * len(self.views)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The item for (index, epoch): `id`, `tiles` uint8 (2, T, 3, S, S) or `features` (2, T, D), and the labels."""
-        index, epoch = key
-        position, view = divmod(index, len(self.views))
-        photo = self.photos[position]
-        rng = item_generator(self.seed, epoch, photo.image_id)
-        if self.features is not None and self.features.serve(epoch):
-            drawn = int(rng.integers(self.features.views + 1)) if self.drawn_views else PLAIN_VIEW
-            features = torch.tensor(self.features.read(photo.path, drawn))
-            return {"id": photo.image_id, "features": features, **photo.labels}
-        halves = self.transform(self._read(photo.path), rng)
-        labels = photo.labels
-        if self.mixing is not None:
-            halves, labels = self._mix(position, halves, self.mixing, rng)
-        tiles = self.transform.geometry.cut(as_view(halves, self.views[view]))
-        return {"id": photo.image_id, "tiles": tiles, **labels}
-
-    def _mix(
-        self, position: int, halves: np.ndarray, mixing: MixingConfig, rng: np.random.Generator
-    ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
-        """Halves and labels of a photo mixed with a partner, where it is drawn and there is one."""
-        labels = self.photos[position].labels
+    def changed(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+        """Halves and labels of a photo, mixed with a partner's where it is drawn and there is one."""
+        halves, labels = super().changed(position, rng)
         # Drawn after the photo's own changes: these stay what they are without mixing.
-        mix = draw_mix(mixing, self.transform.geometry.view_shape, rng)
+        mix = draw_mix(self.mixing, (halves.shape[1], halves.shape[2]), rng)
         partner_position = self._partners.draw(position, rng) if mix is not None else None
         if mix is None or partner_position is None:
             return halves, labels
-        partner = self.photos[partner_position]
-        partner_halves = self.transform(self._read(partner.path), rng)
-        target = mix.own_share * labels["target"] + (1 - mix.own_share) * partner.labels["target"]
+        partner_halves, partner_labels = super().changed(partner_position, rng)
+        target = mix.own_share * labels["target"] + (1 - mix.own_share) * partner_labels["target"]
         return mix.views(halves, partner_halves), {**labels, "target": target}
-
-    def _read(self, path: Path) -> np.ndarray:
-        if self.cache is not None:
-            return self.cache.read(path)
-        # The views of a photo follow each other: keeping the last photo decodes it once.
-        if self._last_read is None or self._last_read[0] != path:
-            self._last_read = path, read_photo(path, at_least=self.transform.geometry.decode_size)
-        return self._last_read[1]
-
-
-class ViewDataset(Dataset[tuple[str, list[int], torch.Tensor]]):
-    """Views of photos that the feature bank lacks, each with the names of its photo and view.
-
-    Args:
-        photos: File of each photo, by its name in the bank.
-        views: The views that are wanted of each.
-        plain_transform: Makes the plain view.
-        training_transform: Makes the others.
-        cache: Where the photos lie decoded; none reads their files.
-    """
-
-    def __init__(
-        self,
-        *,
-        photos: Mapping[str, Path],
-        views: Mapping[str, list[int]],
-        plain_transform: PlainTransform,
-        training_transform: TrainingTransform,
-        cache: PhotoCache | None = None,
-    ) -> None:
-        self.photos = photos
-        self.views = list(views.items())
-        self.plain_transform = plain_transform
-        self.training_transform = training_transform
-        self.cache = cache
-
-    def __len__(self) -> int:
-        return len(self.views)
-
-    def __getitem__(self, index: int) -> tuple[str, list[int], torch.Tensor]:
-        """Name of a photo, its wanted views, and their tiles, uint8 (views, 2, T, 3, S, S)."""
-        key, wanted = self.views[index]
-        path = self.photos[key]
-        geometry = self.plain_transform.geometry
-        photo = read_photo(path, at_least=geometry.decode_size) if self.cache is None else self.cache.read(path)
-        tiles = [
-            geometry.cut(
-                (self.plain_transform if view == PLAIN_VIEW else self.training_transform)(
-                    photo, view_generator(key, view)
-                )
-            )
-            for view in wanted
-        ]
-        return key, wanted, torch.stack(tiles)

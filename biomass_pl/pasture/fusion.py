@@ -1,37 +1,58 @@
-"""From the tile features of two views to one vector per photo."""
+"""From the tile features of a photo's views, two or one, to one vector."""
 
 from torch import Tensor, nn
 
+from biomass_pl.errors import ConfigError
 from biomass_pl.pasture.heads import BiomassHead
+from biomass_pl.training.pooling import AttentionPool
 
 
 class StereoFusion(nn.Module):
-    """Conditions each view on the other, pools its tiles and joins the two.
+    """Conditions each view on the other, pools its tiles and joins the two; of a single view, there is no other.
 
     Args:
         num_features: Length D of a tile's feature vector.
-        hidden_ratio: Output length as a share of 2 D; at least 64.
+        hidden_ratio: Output length as a share of the joined features of all views; at least 64.
         dropout: Dropout rate, 0 to 1.
-        film: Condition each view on the other's mean feature (FiLM, Perez et al. 2018).
+        film: Condition each view on the other's mean feature (FiLM, Perez et al. 2018), where there are two.
         attention_pool: Weigh tiles by attention; otherwise all count the same.
+        views: Views of a photo, 1 or 2.
     """
 
     def __init__(
-        self, *, num_features: int, hidden_ratio: float, dropout: float, film: bool, attention_pool: bool
+        self,
+        *,
+        num_features: int,
+        hidden_ratio: float,
+        dropout: float,
+        film: bool,
+        attention_pool: bool,
+        views: int = 2,
     ) -> None:
         super().__init__()
-        self.film = FeatureModulation(num_features) if film else None
+        self.views = views
+        joined = views * num_features
+        self.film = FeatureModulation(num_features) if film and views == 2 else None
         self.pool = AttentionPool(num_features) if attention_pool else None
-        self.hidden = max(64, int(2 * num_features * hidden_ratio))
+        self.hidden = max(64, int(joined * hidden_ratio))
         self.join = nn.Sequential(
-            nn.LayerNorm(2 * num_features),
-            nn.Linear(2 * num_features, self.hidden),
+            nn.LayerNorm(joined),
+            nn.Linear(joined, self.hidden),
             nn.GELU(),
             nn.Dropout(dropout),
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Fuses tile features (B, 2, T, D) to (B, hidden)."""
+        """Fuses tile features (B, views, T, D) to (B, hidden).
+
+        Raises:
+            ConfigError: The photos have another number of views than those that it was made for.
+        """
+        if features.shape[1] != self.views:
+            raise ConfigError(
+                f"The network was made for {self.views} view(s) of a photo, and data.views gives {features.shape[1]}. "
+                "Set data.views as it was in training."
+            )
         if self.film is not None:
             features = self.film(features)
         pooled = features.mean(dim=2) if self.pool is None else self.pool(features)
@@ -63,31 +84,11 @@ class FeatureModulation(nn.Module):
         return modulated
 
 
-class AttentionPool(nn.Module):
-    """Weighted mean of tiles; the query is their plain mean.
-
-    Args:
-        num_features: Length D of a feature vector.
-    """
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(num_features, num_features)
-        self.key = nn.Linear(num_features, num_features)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Pools (..., T, D) to (..., D)."""
-        query = self.query(features.mean(dim=-2, keepdim=True))
-        similarity = (query * self.key(features)).sum(dim=-1, keepdim=True) / features.shape[-1] ** 0.5
-        pooled: Tensor = (similarity.softmax(dim=-2) * features).sum(dim=-2)
-        return pooled
-
-
 class StereoNetwork(nn.Module):
-    """Tiles of two views to grams: backbone, fusion, head.
+    """Tiles of one or two views to grams: backbone, fusion, head.
 
     Args:
-        backbone: Tiles (B, 2, T, 3, S, S) to features (B, 2, T, D).
+        backbone: Tiles (B, views, T, 3, S, S) to features (B, views, T, D).
         fusion: Features to one vector (B, hidden).
         head: That vector to grams (B, 5).
     """

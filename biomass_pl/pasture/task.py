@@ -21,13 +21,13 @@ from biomass_pl.training.task import Objective, StepOutput
 
 
 class PastureTask(ImageTask):
-    """Predicts the grams of the five targets from the tiles of a photo's two views.
+    """Predicts the grams of the five targets from the tiles of a photo's views, two halves or one.
 
     Args:
         backbone: Name of any timm network.
-        hidden_ratio: Hidden length as a share of the joined features of both views.
+        hidden_ratio: Hidden length as a share of the joined features of all views.
         dropout: Dropout rate of the head, 0 to 1.
-        film: Condition each view on the other.
+        film: Condition each view on the other, where there are two.
         attention_pool: Weigh tiles by attention, not equally.
         log_target: Compare log1p(grams) in the loss, so that small amounts count as much as large ones.
         loss: The loss; none: the model's published one.
@@ -63,6 +63,7 @@ class PastureTask(ImageTask):
         self.attention_pool = attention_pool
         self.log_target = log_target
         self.loss = loss or self.published_loss()
+        self.views = 2
 
     @abc.abstractmethod
     def make_head(self, hidden: int) -> BiomassHead:
@@ -72,14 +73,32 @@ class PastureTask(ImageTask):
         """The loss of the published script."""
         return WeightedLoss()
 
+    def set_up_for(self, data: Any) -> None:
+        """Takes the number of views of a photo."""
+        super().set_up_for(data)
+        self.views = data.view_shape()[0]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the number of views with the weights."""
+        checkpoint["views"] = self.views
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the number of views that the weights are for; two where the checkpoint is older than the choice."""
+        views = 1 if checkpoint.get("views") == 1 else 2
+        if views != self.views and self._modules.pop("network", None) is not None:
+            self.views = views
+            self.configure_model()
+        self.views = views
+
     def make_network(self, backbone: Backbone) -> StereoNetwork:
-        """Backbone, fusion of the two views, head."""
+        """Backbone, fusion of the views, head."""
         fusion = StereoFusion(
             num_features=backbone.num_features,
             hidden_ratio=self.hidden_ratio,
             dropout=self.dropout,
             film=self.film,
             attention_pool=self.attention_pool,
+            views=self.views,
         )
         network = StereoNetwork(backbone=backbone, fusion=fusion, head=self.make_head(fusion.hidden))
         self.add_modules(fusion.hidden)

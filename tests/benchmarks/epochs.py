@@ -26,13 +26,13 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
+from biomass_pl.data.photo_changes import _geometric, _photometric
 from biomass_pl.data.splits import Split
 from biomass_pl.pasture.data import PastureDataModule
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.pasture.tables import read_labels
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.pasture.task import HierarchicalRatio
-from biomass_pl.pasture.transforms import _geometric, _photometric
 from biomass_pl.training.callbacks.freeze import BackboneFreeze
 from biomass_pl.training.optim import OptimConfig
 

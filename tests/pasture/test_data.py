@@ -483,3 +483,20 @@ def test_what_is_left_out_is_not_predicted_in_any_view(rendered, folds, num_work
     assert set(module.wanted_views(training=False)) == set()  # the bank keeps no flips
     module.select("held_out")
     assert len(module.wanted_views(training=False)) == len(everything)
+
+
+def test_a_whole_photo_is_one_view_of_its_own_shape(rendered, folds):
+    module = pasture(rendered, folds=folds, views="whole", grid=(1, 2))
+    assert module.view_shape() == (1, 2) and module.photo_grid() == (1, 2)
+    paths = read_labels(rendered).set_index("image_id")["image_path"]
+    for image_id, tiles in tiles_by_id(module.val_dataloader()).items():
+        photo = read_photo(rendered / paths[image_id], at_least=module.geometry.decode_size)
+        shrunk = cv2.resize(photo, (32, 16), interpolation=cv2.INTER_AREA)
+        assert tiles.shape == (1, 2, 3, 16, 16)
+        assert np.array_equal(tiles[0, 1].permute(1, 2, 0), shrunk[:, 16:])
+
+
+@pytest.mark.parametrize("settings", [{"mixup_prob": 0.5}, {"cutmix_prob": 0.5}])
+def test_whole_photos_are_not_mixed(settings):
+    with pytest.raises(ConfigError, match=r"or data\.views to halves"):
+        PastureDataModule(views="whole", **settings)

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from biomass_pl.pasture.fusion import AttentionPool, FeatureModulation, StereoFusion, StereoNetwork
+from biomass_pl.errors import ConfigError
+from biomass_pl.pasture.fusion import FeatureModulation, StereoFusion, StereoNetwork
 from biomass_pl.pasture.heads import HierarchicalRatioHead
 from biomass_pl.training.backbone import Backbone
+from biomass_pl.training.pooling import AttentionPool
 
 
 def fusion(*, num_features: int = 6, film: bool = True, attention_pool: bool = True) -> StereoFusion:
@@ -158,3 +160,19 @@ def test_a_photo_is_predicted_the_same_alone_and_in_a_batch(network):
         alone = torch.cat([network(tiles[[photo]]) for photo in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[1], rtol=1e-4)
+
+
+def test_a_single_view_is_pooled_and_projected_with_nothing_to_be_conditioned_on():
+    fused = StereoFusion(
+        num_features=200, hidden_ratio=0.5, dropout=0.0, film=True, attention_pool=False, views=1
+    ).eval()
+    assert fused.film is None and fused.hidden == 100
+    features = torch.randn(3, 1, 4, 200)
+    torch.testing.assert_close(fused(features), fused.join(features.mean(dim=(1, 2))))
+
+
+@pytest.mark.parametrize(("made_for", "given"), [(1, 2), (2, 1)])
+def test_photos_with_another_number_of_views_are_refused(made_for, given):
+    fused = StereoFusion(num_features=6, hidden_ratio=0.5, dropout=0.0, film=False, attention_pool=True, views=made_for)
+    with pytest.raises(ConfigError, match=rf"made for {made_for} view\(s\) of a photo, and data.views gives {given}"):
+        fused(torch.randn(3, given, 4, 6))

@@ -183,3 +183,27 @@ def test_the_published_losses_differ_in_weights_and_identities():
 def test_impossible_settings_are_refused(settings, name):
     with pytest.raises(ConfigError, match=f"model.{name}"):
         HierarchicalRatio(**TINY, **settings)
+
+
+def test_whole_photos_train_a_network_of_one_view_which_its_checkpoint_knows(rendered, tmp_path):
+    pl.seed_everything(0, verbose=False)
+    task = HierarchicalRatio(**TINY)
+    data = PastureDataModule(root=rendered, num_folds=3, tile_size=32, num_workers=0, seed=1, views="whole")
+    data.use(Split(fold=0, folds=data.make_folds()))
+    trained = trainer(tmp_path)
+    trained.fit(task, data)
+    assert task.network.fusion.film is None and np.isfinite(float(trained.callback_metrics["val/weighted_r2"]))
+    trained.save_checkpoint(tmp_path / "whole.ckpt")
+    loaded = HierarchicalRatio.load_from_checkpoint(tmp_path / "whole.ckpt", map_location="cpu").eval()
+    batch = next(iter(data.val_dataloader()))
+    assert batch["tiles"].shape[1:3] == (1, 4)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(batch["tiles"]), task.eval().network(batch["tiles"]))
+
+
+def test_checkpoints_from_before_the_choice_are_of_two_views():
+    task = HierarchicalRatio(**TINY)
+    task.on_load_checkpoint({})
+    assert task.views == 2
+    task.on_load_checkpoint({"views": 1})
+    assert task.views == 1

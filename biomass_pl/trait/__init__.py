@@ -1,0 +1,1 @@
+"""Any measured numbers from photos."""

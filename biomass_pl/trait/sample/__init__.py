@@ -1,0 +1,1 @@
+"""Rendered plots of a crop with measured traits."""
