@@ -29,6 +29,7 @@ _HELP = f"""biomass {__version__}: cross-validated training on photographs
 usage: biomass COMMAND [options]
 
 commands:
+  check     read a data folder, show what was understood, what is wrong and what to type next
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
@@ -38,6 +39,7 @@ commands:
 
 first steps:
   biomass fit --config configs/quickstart.yaml
+  biomass check --data.root FOLDER
   biomass predict --images PHOTO_OR_FOLDER
 
 'biomass COMMAND --help' lists a command's options; --debug shows the traceback of an error.
@@ -89,6 +91,8 @@ def _dispatch(arguments: list[str]) -> None:
         commands.bank(rest)
     elif command == "bench":
         _bench(rest)
+    elif command == "check":
+        _check(rest)
     elif command == "fit":
         _fit(rest)
     elif command == "predict":
@@ -97,7 +101,8 @@ def _dispatch(arguments: list[str]) -> None:
         _stack(rest)
     else:
         raise ConfigError(
-            f"There is no command '{command}'. Choose fit, predict, stack, bench, bank or sample; see biomass --help."
+            f"There is no command '{command}'. Choose check, fit, predict, stack, bench, bank or sample; "
+            "see biomass --help."
         )
 
 
@@ -137,6 +142,18 @@ def _fit(arguments: list[str]) -> None:
     )
     with quiet_libraries():
         fit(chosen, rest)
+
+
+def _check(arguments: list[str]) -> None:
+    parser = _parser(
+        "check", "Read labels, photos, folds and test items; show them, what is wrong, and what to do next."
+    )
+    _, rest = _parse(parser, arguments)
+    from biomass_pl.harness.check import check
+    from biomass_pl.harness.quiet import quiet_libraries
+
+    with quiet_libraries():
+        check(rest)
 
 
 def _predict(arguments: list[str]) -> None:

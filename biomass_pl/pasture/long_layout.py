@@ -23,6 +23,12 @@ def is_long(table: TextTable) -> bool:
     return len(_TELLING & set(table.rows)) > 1
 
 
+def long_headings() -> dict[str, str]:
+    """What the columns are taken for, by their headings."""
+    names = {"sample_id": "image_id, and which target", "image_path": "photo", "target_name": "which target"}
+    return {**names, "target": "grams", **{column: column for column in METADATA}}
+
+
 def long_labels(root: Path, table: TextTable, *, date_format: DateFormat | None) -> pd.DataFrame:
     """One row per photo of a label table, sorted by `image_id`; see `read_labels`.
 

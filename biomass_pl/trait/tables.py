@@ -17,6 +17,7 @@ _OWN_NAMES = ("image_id", "image_path", "fold", GROUP, "error")
 _MISSING = ("", "NA", "NaN", "nan")
 """How spreadsheets, R and pandas write what was not measured."""
 
+_USUAL_TABLE, _USUAL_COLUMN = "table.csv", "photo"
 _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 _FIRST_LINE = 2
 """Line of a file's first row, after the header."""
@@ -57,6 +58,30 @@ class Columns:
                     f"data.targets names '{name}', which data.image_column or data.group_column names as well. "
                     "Name another column."
                 )
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder has a table of the usual name with a column of photos of the usual name."""
+    path = root / _USUAL_TABLE
+    try:
+        return path.is_file() and _USUAL_COLUMN in read_table(path)
+    except DataError:
+        return False
+
+
+def read_headings(path: Path, columns: Columns) -> dict[str, str | None]:
+    """What each column of a table is taken for, by its heading; none for one that is not used.
+
+    Args:
+        path: The table.
+        columns: Which of its columns are read.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    taken = {target: "target" for target in columns.targets} | {columns.image: "photo"}
+    taken |= {columns.group: "what is kept in one fold"} if columns.group is not None else {}
+    return {str(heading): taken.get(str(heading)) for heading in read_table(path)}
 
 
 def read_measurements(path: Path, root: Path, columns: Columns) -> pd.DataFrame:
