@@ -59,6 +59,7 @@ TESTED_BY = {
     "data/tiled_dataset.py": "pasture/test_data.py",
     "data/tiled_photos.py": "pasture/test_data.py",
     "evaluation/report.py": "lesion/test_report.py",
+    "harness/before_training.py": "harness/test_check.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
     "harness/interrupts.py": "harness/test_resume.py",
@@ -280,7 +281,13 @@ def test_a_system_is_called_as_its_folder_and_its_references_lead_into_it():
     assert tuple(system.name for system in all_systems()) == NAMES
     for system in all_systems():
         steps = [step.apply for step in system.prediction_steps]
-        for reference in (*system.data_modules, *system.tasks, system.sample.render, *steps):
+        for reference in (
+            *system.data_modules,
+            *system.tasks,
+            system.recognises,
+            system.sample.render,
+            *steps,
+        ):
             module, _, name = reference.rpartition(".")
             path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
             assert path.is_relative_to(PACKAGE / system.name)

@@ -91,6 +91,8 @@ def shortened(command: str) -> list[str]:
     if name == "sample":
         arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
         arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
+    if name == "check":
+        arguments += [*SMALL[system], "--model.pretrained", "false"]
     is_fit = name == "fit" and "--resume" not in arguments
     if is_fit or name == "bench":
         epochs = "1" if system in ("leaf", "slide", "trait") or "SimCLR" in arguments else "6"
@@ -123,7 +125,15 @@ def test_a_command_with_another_model_has_a_network_that_there_is(command):
 
 
 def test_there_are_commands_of_every_kind():
-    assert {command.split()[1] for command in COMMANDS} == {"fit", "predict", "stack", "sample", "bench", "bank"}
+    assert {command.split()[1] for command in COMMANDS} == {
+        "check",
+        "fit",
+        "predict",
+        "stack",
+        "sample",
+        "bench",
+        "bank",
+    }
 
 
 def links(readme: Path) -> list[str]:

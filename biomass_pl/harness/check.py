@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.data.photos import PHOTO_SUFFIXES, check_photos
+from biomass_pl.data.photos import PHOTO_SUFFIXES, broken_photos, check_photos
 from biomass_pl.errors import BiomassError, ConfigError, DataError
-from biomass_pl.harness.before_training import Attempt, check_data, check_feature_bank, check_settings
+from biomass_pl.harness.before_training import check_data, check_feature_bank, check_settings
 from biomass_pl.harness.check_photos import draw_thumbnails, photo_shapes, warn_of_unusual_shapes
 from biomass_pl.harness.check_tables import class_table, fold_table, heading_table, item_table, shape_table
 from biomass_pl.harness.parser import RunCLI
@@ -110,7 +110,7 @@ def check(arguments: Sequence[str]) -> None:
         if folds is not None:
             say(fold_table(data, items, folds.assigned))
     else:
-        _check_photos_in(data, faults.attempt)
+        _check_photos_in(data, faults)
     _check_test_items(data, faults)
     check_settings(cli, folds, attempt=faults.attempt)
     with faults.attempt():
@@ -140,9 +140,9 @@ def _with_recipe(arguments: Sequence[str]) -> list[str]:
         raise DataError(f"{root} is no folder. Correct --data.root.")
     systems = [system for system in all_systems() if resolved(system.recognises)(root)]
     if len(systems) != 1:
-        found = "is laid out as none of these expect" if not systems else "may be for any of these"
-        choices = ", or ".join(_choice(system) for system in systems or all_systems())
-        raise ConfigError(f"{root} {found}. Say which recipe reads it: {choices}.")
+        found = "may be for several of them" if systems else "is not laid out as any of them expects"
+        choices = "; ".join(f"--config {_recipe(system)} for {system.about}" for system in systems or all_systems())
+        raise ConfigError(f"{root} does not tell which recipe reads it: it {found}. Name one: {choices}.")
     recipe = _recipe(systems[0])
     say(f"{root} is read for {systems[0].about}, as {recipe} does it; --config names another recipe.")
     return ["--config", str(recipe), *arguments]
@@ -150,10 +150,6 @@ def _with_recipe(arguments: Sequence[str]) -> list[str]:
 
 def _recipe(system: System) -> Path:
     return _RECIPES / f"{system.recipe}.yaml"
-
-
-def _choice(system: System) -> str:
-    return f"--config {_recipe(system)} ({system.about})"
 
 
 def _show_headings(data: FoldDataModule) -> None:
@@ -183,13 +179,14 @@ def _show_photos(data: FoldDataModule, items: pd.DataFrame, settings: Sequence[s
     say(f"{count} {data.item_noun}s with their values: {path}")
 
 
-def _check_photos_in(data: FoldDataModule, attempt: Attempt) -> None:
-    """Decodes all photos of the data folder, where the table that names them cannot be read."""
+def _check_photos_in(data: FoldDataModule, faults: _Faults) -> None:
+    """Decodes all photos of the data folder, where what tells of them cannot be read."""
     if data.tile_size is None:
         return
     photos = sorted(path for path in data.root.rglob("[!.]*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    with attempt():
-        check_photos(photos)
+    told = "\n".join(map(str, faults.found))
+    with faults.attempt():
+        check_photos(path for path in broken_photos(photos) if str(path) not in told)
     say(f"{len(photos)} {data.item_noun}s were found in {data.root}; which of them count, the labels do not tell yet.")
 
 

@@ -136,7 +136,7 @@ def _number(value: float) -> str:
 
 def _table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str]], *, texts: int = 1) -> Table:
     """A table in which square brackets are no markup; behind the first columns, of texts, there are numbers."""
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=0, title_justify="left")
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=0, title_justify="left", min_width=len(title) + 2)
     for number, heading in enumerate(headings):
         table.add_column(Text(heading), justify="right" if number >= texts else "left", overflow="fold")
     for row in rows:
