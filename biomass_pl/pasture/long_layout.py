@@ -15,6 +15,9 @@ from biomass_pl.pasture.targets import TARGETS
 
 _TEST_COLUMNS = ("sample_id", "image_path", "target_name")
 _LABEL_COLUMNS = (*_TEST_COLUMNS, "target")
+GRAMS = "grams"
+"""What its column `target` holds."""
+
 _TELLING = {"sample_id", "target_name", "target"}
 
 
@@ -26,7 +29,7 @@ def is_long(table: TextTable) -> bool:
 def long_headings() -> dict[str, str]:
     """What the columns are taken for, by their headings."""
     names = {"sample_id": "image_id, and which target", "image_path": "photo", "target_name": "which target"}
-    return {**names, "target": "grams", **{column: column for column in METADATA}}
+    return {**names, "target": GRAMS, **{column: column for column in METADATA}}
 
 
 def long_labels(root: Path, table: TextTable, *, date_format: DateFormat | None) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from biomass_pl.data.table_values import DateFormat
 from biomass_pl.data.tables import TextTable, read_table
 from biomass_pl.errors import ConfigError, DataError
 from biomass_pl.pasture.classes import UNKNOWN, class_codes
-from biomass_pl.pasture.long_layout import is_long, long_headings, long_labels, long_test_photos
+from biomass_pl.pasture.long_layout import GRAMS, is_long, long_headings, long_labels, long_test_photos
 from biomass_pl.pasture.sums import ROUNDING_GRAMS, SUMS
 from biomass_pl.pasture.targets import TARGETS
 from biomass_pl.pasture.wide_layout import WideSettings, wide_headings, wide_labels, wide_test_photos
@@ -102,10 +102,10 @@ def recognises(root: Path) -> bool:
     if len(tables) != 1:
         return False
     try:
-        taken = read_headings(root)
+        taken = _taken_for(read_table(tables[0]), TableSettings()).values()
     except DataError:
         return True
-    return "grams" in taken.values() or any(target in taken.values() for target in TARGETS)
+    return any(grams in taken for grams in (GRAMS, *TARGETS))
 
 
 def read_headings(root: Path, settings: TableSettings | None = None) -> dict[str, str | None]:
@@ -123,8 +123,12 @@ def read_headings(root: Path, settings: TableSettings | None = None) -> dict[str
     _require_folder(root)
     path, _ = _label_path(root, settings)
     table = _read(root, path, settings, setting="table")
-    taken = long_headings() if is_long(table) else wide_headings(table, settings.wide)
+    taken = _taken_for(table, settings)
     return {heading: taken.get(heading) for heading in table.headings}
+
+
+def _taken_for(table: TextTable, settings: TableSettings) -> dict[str, str]:
+    return long_headings() if is_long(table) else wide_headings(table, settings.wide)
 
 
 def has_test_table(root: Path, settings: TableSettings) -> bool:
