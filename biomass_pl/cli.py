@@ -30,6 +30,7 @@ _HELP = f"""biomass {__version__}: cross-validated training on photographs
 usage: biomass COMMAND [options]
 
 commands:
+  check     read a data folder, show what was understood, what is wrong and what to type next
   fit       train every fold of a recipe and print the out-of-fold score
   predict   predict held-out photos, the test table or any photos with a trained run
   bench     time a recipe on this machine, before it runs for hours
@@ -42,6 +43,7 @@ commands:
 
 first steps:
   biomass fit --config quickstart          render photos, train on them, score: in minutes
+  biomass check --data.root FOLDER         what your own folder holds, and what is wrong with it
   biomass predict --images PHOTO_OR_FOLDER  predict photos with what was trained
   biomass recipes --out configs            recipes to edit, for photos of your own
 
@@ -131,6 +133,18 @@ def _fit(arguments: list[str]) -> None:
     )
     with quiet_libraries():
         fit(chosen, rest)
+
+
+def _check(arguments: list[str]) -> None:
+    parser = _parser(
+        "check", "Read labels, photos, folds and test items; show them, what is wrong, and what to do next."
+    )
+    _, rest = _parse(parser, arguments)
+    from biomass_pl.harness.check import check
+    from biomass_pl.harness.quiet import quiet_libraries
+
+    with quiet_libraries():
+        check(rest)
 
 
 def _predict(arguments: list[str]) -> None:
@@ -244,6 +258,7 @@ def _bench(arguments: list[str]) -> None:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "check": _check,
     "fit": _fit,
     "predict": _predict,
     "bench": _bench,

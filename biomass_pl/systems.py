@@ -68,6 +68,8 @@ class System:
         about: What it predicts, in a few words.
         data_modules: References to its data modules, the usual one first.
         tasks: References to its tasks, the usual one first.
+        recognises: Reference to a function that says of a data folder whether it is laid out as its recipe expects.
+        recipe: Name of the recipe to begin with.
         sample: What `biomass sample` renders for it.
         prediction_steps: What its predictions can be put through.
     """
@@ -76,6 +78,8 @@ class System:
     about: str
     data_modules: tuple[str, ...]
     tasks: tuple[str, ...]
+    recognises: str
+    recipe: str
     sample: Sample
     prediction_steps: tuple[PredictionStep, ...] = ()
 

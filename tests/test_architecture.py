@@ -65,6 +65,7 @@ TESTED_BY = {
     "evaluation/learner_settings.py": "evaluation/test_stacking.py",
     "harness/blend.py": "harness/test_stack_files.py",
     "harness/embed_arguments.py": "harness/test_embed.py",
+    "harness/before_training.py": "harness/test_check.py",
     "harness/fold.py": "harness/test_fit.py",
     "harness/help.py": "harness/test_another_system.py",
     "harness/interrupts.py": "harness/test_resume.py",
@@ -293,7 +294,13 @@ def test_a_system_is_called_as_its_folder_and_its_references_lead_into_it():
     assert tuple(system.name for system in all_systems()) == NAMES
     for system in all_systems():
         steps = [step.apply for step in system.prediction_steps]
-        for reference in (*system.data_modules, *system.tasks, system.sample.render, *steps):
+        for reference in (
+            *system.data_modules,
+            *system.tasks,
+            system.recognises,
+            system.sample.render,
+            *steps,
+        ):
             module, _, name = reference.rpartition(".")
             path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
             assert path.is_relative_to(PACKAGE / system.name)

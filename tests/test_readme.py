@@ -105,6 +105,8 @@ def shortened(command: str) -> list[str]:
     if name == "sample":
         arguments += SMALL_SAMPLE[arguments[arguments.index("--kind") + 1] if "--kind" in arguments else "pasture"]
         arguments += ["--unlabelled", "8"] * ("--unlabelled" in arguments)
+    if name == "check":
+        arguments += [*SMALL[system], "--model.pretrained", "false"]
     is_fit = name == "fit" and "--resume" not in arguments
     if name == "embed":
         arguments += [*SMALL[system], "--model.pretrained", "false", "--data.num_workers", "0"]
@@ -144,6 +146,7 @@ def test_a_command_with_another_model_has_a_network_that_there_is(command):
 
 def test_there_are_commands_of_every_kind():
     assert {command.split()[1] for command in COMMANDS} == {
+        "check",
         "fit",
         "predict",
         "embed",

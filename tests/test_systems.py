@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from biomass_pl.cli import main
 from biomass_pl.systems import Option, Sample, System, all_systems, class_name, resolved, system_of
@@ -52,6 +53,54 @@ def test_a_class_belongs_to_one_system_by_its_short_or_its_full_name():
 
 
 @SYSTEMS
+def test_the_recipe_to_begin_with_is_there_and_is_of_the_system(system):
+    recipe = yaml.safe_load((CONFIGS / f"{system.recipe}.yaml").read_text())
+    assert system_of(recipe["data"]["class_path"]) is system_of(recipe["model"]["class_path"]) is system
+
+
+@SYSTEMS
+def test_a_sample_is_known_to_its_own_system_alone(system, rendered, lesions, leaves, slides, plots, tmp_path):
+    samples = {"pasture": rendered, "lesion": lesions, "leaf": leaves, "slide": slides, "trait": plots}
+    recognises = resolved(system.recognises)
+    assert [name for name, root in samples.items() if recognises(root)] == [system.name]
+    assert not recognises(tmp_path) and not recognises(tmp_path / "missing")
+
+
+LONG = "sample_id,image_path,target_name,target\na__GDM_g,a.jpg,GDM_g,1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ({"train.csv": "nothing of this\n"}, ["pasture"]),
+        ({"labels.csv": LONG}, ["pasture"]),
+        ({"weights.csv": "photo;total\na.jpg;1\n", "test.csv": "photo\n"}, ["pasture"]),
+        ({"weights.csv": b"photo,total\na\xe9.jpg,1\n"}, ["pasture"]),
+        ({"weights.csv": "photo,total\na.jpg,1\n", "other.csv": "photo,total\na.jpg,1\n"}, []),
+        ({"weights.csv": "photo,ears\na.jpg,1\n"}, []),
+        ({"table.csv": "photo,ears\na.jpg,1\n"}, ["trait"]),
+        ({"table.csv": "file,ears\na.jpg,1\n"}, []),
+        ({"table.csv": "photo,total\na.jpg,1\n"}, ["pasture", "trait"]),
+        ({"train-metadata.csv": "a\n"}, ["lesion"]),
+        ({"rust/a.jpg": "", "sound/b.PNG": "", "notes.txt": ""}, ["leaf"]),
+        ({"rust/a.jpg": "", "sound/b.txt": ""}, []),
+        ({"rust/a.jpg": "", "sound/b.jpg": "", "names.csv": "a\n"}, []),
+        ({"Original Dataset/rust/a.jpg": ""}, ["leaf"]),
+        ({"features/data_0/feature_information.txt": ""}, ["slide"]),
+        ({"specimens.hdf5": "no such file"}, []),
+        ({".hidden/a.jpg": "", "rust/a.jpg": ""}, []),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
+)
+def test_a_folder_is_known_by_what_lies_in_it(files, names, tmp_path):
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert [system.name for system in all_systems() if resolved(system.recognises)(tmp_path)] == names
+
+
+@SYSTEMS
 def test_the_default_of_a_choice_is_one_of_its_words(system):
     for option in system.sample.options:
         assert isinstance(option.default, str) == bool(option.choices)
@@ -70,7 +119,7 @@ def of_stones(monkeypatch) -> None:
         Option(name="shape", default="round", help="how they look", choices=("round", "flat")),
     )
     sample = Sample(render=f"{__name__}.render_stones", about="stones", options=options)
-    system = System(name="stone", about="stones", data_modules=(), tasks=(), sample=sample)
+    system = System(name="stone", about="stones", data_modules=(), tasks=(), recognises="", recipe="", sample=sample)
     monkeypatch.setattr("biomass_pl.systems.NAMES", ("stone",))
     monkeypatch.setitem(sys.modules, "biomass_pl.stone.system", SimpleNamespace(SYSTEM=system))
 

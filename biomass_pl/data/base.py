@@ -169,6 +169,20 @@ class FoldDataModule(LightningDataModule, abc.ABC):
         """Names of the labelled items."""
         return self.items()[self.id_columns[0]]
 
+    def headings(self) -> Mapping[str, str | None]:
+        """What each column of the label table is taken for, by its heading; none for one that is not used.
+
+        Empty where there is no such table.
+
+        Raises:
+            BiomassError: The table cannot be read.
+        """
+        return {}
+
+    def has_test_items(self) -> bool:
+        """Whether there are test items, or settings that name some, so that `select` can choose them."""
+        return False
+
     def test_items(self) -> pd.DataFrame | None:
         """The test items with their truth, in the columns of `items`; none where their truth is not known."""
         return None

@@ -39,6 +39,13 @@ class Photos(Protocol):
             DataError: There is none, or it cannot be decoded.
         """
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """Height and width in pixels of a photo as `read` gives it whole, told without decoding.
+
+        Raises:
+            DataError: There is none, or it is no picture.
+        """
+
 
 @dataclass(frozen=True)
 class PhotoPaths:
@@ -53,6 +60,10 @@ class PhotoPaths:
     def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Decodes a photo to RGB, uint8 (height, width, 3), as `read_photo` does."""
         return read_photo(self.paths[name], at_least=at_least)
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Height and width of a photo in pixels, upright."""
+        return upright_shape(self.paths[name])
 
 
 def read_photo(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
@@ -103,8 +114,7 @@ def decode_photo(content: bytes, name: str, *, at_least: tuple[int, int] = (0, 0
     try:
         return _decode(BytesIO(content), at_least)
     except _UNREADABLE as error:
-        reason = _reason_of(error) if content else "it is empty"
-        raise DataError(f"Photo {name} cannot be used: {reason}. Replace it.") from error
+        raise _unusable_bytes(content, name, error) from error
 
 
 def decoded_bytes(path: Path, *, at_least: tuple[int, int] = (0, 0)) -> int:
@@ -132,11 +142,25 @@ def upright_shape(path: Path) -> tuple[int, int]:
         DataError: The file is missing, empty or no picture.
     """
     try:
-        with open_picture(path) as picture:
-            height, width = picture.height, picture.width
-            return (width, height) if _is_turned(picture) else (height, width)
+        return _upright_shape(path)
     except _UNREADABLE as error:
         raise _unusable(path, error) from error
+
+
+def upright_shape_of(content: bytes, name: str) -> tuple[int, int]:
+    """Height and width of a photo from its bytes, as `upright_shape` tells them of its file.
+
+    Args:
+        content: Bytes of a JPEG, PNG or other picture.
+        name: What messages call it.
+
+    Raises:
+        DataError: The bytes are empty or no picture.
+    """
+    try:
+        return _upright_shape(BytesIO(content))
+    except _UNREADABLE as error:
+        raise _unusable_bytes(content, name, error) from error
 
 
 def check_photos(paths: Iterable[Path]) -> None:
@@ -237,6 +261,12 @@ def _decode(source: Path | BytesIO, at_least: tuple[int, int]) -> np.ndarray:
     return np.asarray(upright.convert("RGB"))
 
 
+def _upright_shape(source: Path | BytesIO) -> tuple[int, int]:
+    with open_picture(source) as picture:
+        height, width = picture.height, picture.width
+        return (width, height) if _is_turned(picture) else (height, width)
+
+
 def _is_turned(picture: Image.Image) -> bool:
     """Whether a quarter turn makes the picture upright."""
     return bool(picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5)
@@ -253,6 +283,11 @@ def _reduce(picture: Image.Image, at_least: tuple[int, int]) -> None:
 
 def _unusable(path: Path, error: BaseException) -> DataError:
     return DataError(f"Photo {path} cannot be used: {_reason(path, error)}. Replace or remove it.")
+
+
+def _unusable_bytes(content: bytes, name: str, error: BaseException) -> DataError:
+    reason = _reason_of(error) if content else "it is empty"
+    return DataError(f"Photo {name} cannot be used: {reason}. Replace it.")
 
 
 def _reason(path: Path, error: BaseException) -> str:

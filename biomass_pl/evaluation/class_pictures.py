@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from biomass_pl.evaluation.calibration import ReliabilityBins
+from biomass_pl.evaluation.photo_sheets import sheet_figure, thumbnail, without_formulas
 from biomass_pl.evaluation.pictures import save_figure
 
 _MOST_CELLS_WITH_NUMBERS = 40
@@ -23,11 +22,7 @@ _CELL = 0.55
 _MATRIX = (5.0, 20.0)
 """Smallest and largest side of the confusion matrix in inches."""
 
-_SHEET_COLUMNS = 5
 _MOST_MISTAKES = 20
-_THUMBNAIL = 256
-"""Longest side of a thumbnail in pixels."""
-
 _TITLE = 64
 """Characters of a line above two thumbnails."""
 
@@ -157,9 +152,9 @@ def mistakes_sheet(mistakes: Sequence[Mistake], photo: Callable[[str], np.ndarra
         title += f", the worst {len(shown)}"
     if shown:
         title += "\ntrue class → predicted class (its probability)"
-    figure, panels = _sheet(len(shown), title=title)
+    figure, panels = sheet_figure(len(shown), title=title)
     for panel, mistake, caption in zip(panels, shown, captions, strict=True):
-        panel.imshow(_thumbnail(photo(mistake.name)))
+        panel.imshow(thumbnail(photo(mistake.name)))
         panel.set_title(without_formulas(caption), fontsize=7)
     save_figure(figure, path)
 
@@ -175,10 +170,10 @@ def attention_sheet(
         titles: What stands above each.
         path: The PNG file.
     """
-    figure, panels = _sheet(2 * len(photos), columns=4)
+    figure, panels = sheet_figure(2 * len(photos), columns=4)
     pairs = zip(panels[::2], panels[1::2], strict=True)
     for (plain, covered), picture, heat, title in zip(pairs, photos, maps, titles, strict=True):
-        small = _thumbnail(picture)
+        small = thumbnail(picture)
         height, width = small.shape[:2]
         for panel in (plain, covered):
             panel.imshow(small)
@@ -240,11 +235,6 @@ def embedding_map(vectors: np.ndarray, labels: Sequence[str]) -> Figure:
     return figure
 
 
-def without_formulas(text: str) -> str:
-    """A text without formulas, which matplotlib finds between dollar signs."""
-    return text.replace("$", r"\$")
-
-
 def distinct_colours(count: int) -> np.ndarray:
     """As many colours as can be told apart."""
     if count <= 10:
@@ -252,26 +242,3 @@ def distinct_colours(count: int) -> np.ndarray:
     if count <= 20:
         return np.asarray(matplotlib.colormaps["tab20"](range(count)))
     return np.asarray(matplotlib.colormaps["turbo"](np.linspace(0, 1, count)))
-
-
-def _thumbnail(photo: np.ndarray) -> np.ndarray:
-    """A photo of at most 256 pixels a side."""
-    height, width = photo.shape[:2]
-    scale = _THUMBNAIL / max(height, width)
-    if scale >= 1:
-        return photo
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA))
-
-
-def _sheet(count: int, *, columns: int = _SHEET_COLUMNS, title: str = "") -> tuple[Figure, list[Any]]:
-    """A figure with as many panels without axes, row by row."""
-    rows = max(1, -(-count // columns))
-    figure = Figure(figsize=(2.5 * columns, 2.9 * rows + 0.5), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.axis("off")
-        panel.set_anchor("N")
-    if title:
-        figure.suptitle(title)
-    return figure, list(panels[:count])

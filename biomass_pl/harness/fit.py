@@ -7,16 +7,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import yaml
 from lightning.pytorch import Callback
 
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.data.splits import Split, fold_numbers, require_one_fold_per_content
-from biomass_pl.errors import ConfigError, FoldError, RunError
+from biomass_pl.data.splits import Split, fold_numbers
+from biomass_pl.errors import RunError
 from biomass_pl.evaluation.pictures import draw_learning_curves
+from biomass_pl.harness.before_training import Folds, check_data, check_feature_bank, check_settings
 from biomass_pl.harness.fold import train_fold
 from biomass_pl.harness.interrupts import passing_on_interrupts
 from biomass_pl.harness.out_of_fold import read_pooled, report_scores, write_fold
@@ -29,8 +30,6 @@ from biomass_pl.harness.trainer_settings import check_trainer
 from biomass_pl.new_runs import RunStart, check_run_name, create_run, join_run, settings_digest
 from biomass_pl.runs import FOLDS_CSV, LOGS, Run
 from biomass_pl.terminal import logging_to, say
-from biomass_pl.training.callbacks.feature_bank import check_bank
-from biomass_pl.training.callbacks.freeze import BackboneFreeze
 from biomass_pl.training.callbacks.remote_sync import RemoteSync
 from biomass_pl.training.image_task import ImageTask
 from biomass_pl.training.task import Task
@@ -195,29 +194,10 @@ def _try_out(cli: RunCLI, options: FitOptions) -> None:
     say(f"fast_dev_run: fold {folds.asked[0]} trained and validated on a few batches; nothing was written")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Folds:
-    """The folds of a new run.
-
-    Args:
-        assigned: The fold in which each item is held out.
-        asked: Those to train now.
-    """
-
-    assigned: pd.Series
-    asked: list[int]
-
-
-def _checked_folds(cli: RunCLI, options: FitOptions) -> _Folds:
+def _checked_folds(cli: RunCLI, options: FitOptions) -> Folds:
     """Makes the folds, once everything that can be checked before training was checked."""
-    cli.datamodule.prepare()
-    cli.datamodule.check()
-    assigned = cli.datamodule.make_folds()
-    folds = _Folds(assigned=assigned, asked=_asked_folds(options.folds, assigned))
-    cli.datamodule.use(Split(fold=folds.asked[0], folds=assigned))  # what a task takes from data may be the fold's
-    cli.model.set_up_for(cli.datamodule)
-    _check_together(cli, folds)
-    cli.model.configure_model()
+    folds = cast("Folds", check_data(cli, options.folds))  # none only where the checks go on after a fault
+    check_settings(cli, folds)
     return folds
 
 
@@ -226,9 +206,7 @@ def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Ses
     check_run_name(options.name or recipe_name(arguments))
     check_trainer(cli.config.trainer)
     folds = _checked_folds(cli, options)
-    if cli.datamodule.bank is not None and isinstance(cli.model, ImageTask):
-        data: Any = cli.datamodule
-        check_bank(cli.model, data, data.bank)
+    check_feature_bank(cli)
     text = cli.config_text()
     # A shared run is complete when all folds are, whichever job trains them.
     start = RunStart(
@@ -248,29 +226,6 @@ def _new_run(cli: RunCLI, options: FitOptions, arguments: Sequence[str]) -> _Ses
     origin = cli.model.origin() if isinstance(cli.model, ImageTask) else None
     # The recipe is the user's own: what it names may run, and be written to.
     return _session(run, folds.asked, cli, origin=origin, trusted=frozenset(texts(yaml.safe_load(text))))
-
-
-def _check_together(cli: RunCLI, folds: _Folds) -> None:
-    """Refuses combinations of settings that no single section can see.
-
-    Raises:
-        BiomassError: There is one, or items that are the same are in different folds.
-    """
-    freezes = [callback for callback in cli.configured_callbacks() if isinstance(callback, BackboneFreeze)]
-    for freeze in freezes:
-        freeze.check(cli.trainer, cli.model)
-    if cli.datamodule.bank is not None and not freezes:
-        raise ConfigError(
-            "data.bank_views keeps the features of a frozen backbone, and nothing freezes it. Add the callback "
-            "BackboneFreeze, or set data.bank_views to 0."
-        )
-    contents = cli.datamodule.contents()
-    if contents is not None:
-        require_one_fold_per_content(folds.assigned, contents)
-    for fold in folds.asked:
-        cli.datamodule.use(Split(fold=fold, folds=folds.assigned))
-        cli.datamodule.check_split()
-        cli.model.check_data(cli.datamodule)
 
 
 def _resumed_run(options: FitOptions, arguments: Sequence[str]) -> _Session:
@@ -307,12 +262,3 @@ def _session(run: Run, folds: list[int], cli: RunCLI, **more: Any) -> _Session:
         first=cli.trainer.is_global_zero,
         **more,
     )
-
-
-def _asked_folds(asked: list[int] | None, folds: pd.Series) -> list[int]:
-    known = fold_numbers(folds)
-    chosen = known if asked is None else sorted(set(asked))
-    unknown = [str(fold) for fold in chosen if fold not in known]
-    if unknown:
-        raise FoldError(f"There is no fold {', '.join(unknown)}; choose --folds among {known[0]} to {known[-1]}.")
-    return chosen

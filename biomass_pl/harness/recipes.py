@@ -112,9 +112,20 @@ def named_class(section: str, arguments: Sequence[str]) -> str | None:
         content = read_recipe(path).get(section)
         name = content.get("class_path") if isinstance(content, dict) else content
         found = name if isinstance(name, str) else found
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        flag, equals, value = argument.partition("=")
-        if flag == f"--{section}":
+    return given(f"--{section}", arguments) or found
+
+
+def given(flag: str, arguments: Sequence[str]) -> str | None:
+    """The last value that the command line gives for a flag; none where it gives none.
+
+    Args:
+        flag: Such as `--data.root`.
+        arguments: Arguments of Lightning's form.
+    """
+    found = None
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, value = argument.partition("=")
+        if name == flag:
             found = value if equals else following
     return found
 
@@ -134,12 +145,7 @@ def named_systems(arguments: Sequence[str]) -> list[System]:
 
 def logs_folder(arguments: Sequence[str]) -> Path:
     """Where runs are: in `lightning_logs`, under `--trainer.default_root_dir` where that is among the arguments."""
-    root = Path()
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, equals, value = argument.partition("=")
-        if name == "--trainer.default_root_dir":
-            root = Path(value if equals else following)
-    return root / LOGS
+    return Path(given("--trainer.default_root_dir", arguments) or "") / LOGS
 
 
 def refuse_recipe(arguments: Sequence[str], command: str) -> None:

@@ -35,7 +35,7 @@ from biomass_pl.leaf.spectral import (
     read_bands,
     require_bands,
 )
-from biomass_pl.leaf.tables import LeafTable, read_leaves, require_one_label_per_content
+from biomass_pl.leaf.tables import LeafTable, read_headings, read_leaves, require_one_label_per_content
 from biomass_pl.leaf.transforms import Changes, Severity, decode_size, plain_changes, training_changes
 
 
@@ -179,6 +179,10 @@ class LeafDataModule(FoldDataModule):
         if self.given is not None:
             tell_of_groups()
         warn_about_lost_copies(self._table.copies, self._sources_of_copies)
+
+    def headings(self) -> dict[str, str | None]:
+        """What each column of the label table is taken for, by its heading; empty for class folders."""
+        return {} if self.labels is None else read_headings(self.labels)
 
     def items(self) -> pd.DataFrame:
         """The labelled photos, copies aside: `image_id`, `label`, `source`, the name of the first photo of the same."""

@@ -16,6 +16,7 @@ COPIES = "Augmented Dataset"
 
 _COLUMNS = ("image_id", "path", "label", "group")
 _REQUIRED = ("path", "label")
+_TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls")
 _FIRST_LINE = 2
 """Line of a file's first row, after the header."""
 
@@ -42,6 +43,27 @@ class LeafTable:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, sorted."""
         return tuple(sorted(self.originals["label"].unique()))
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder is in the published layout, or has several folders of photos and no table beside them."""
+    if not root.is_dir():
+        return False
+    if (root / ORIGINALS).is_dir():
+        return True
+    inside = [path for path in root.iterdir() if _is_visible(path)]
+    folders = [path for path in inside if path.is_dir() and any(map(_is_photo, path.iterdir()))]
+    return len(folders) > 1 and not any(path.suffix.lower() in _TABLE_SUFFIXES for path in inside)
+
+
+def read_headings(labels: Path) -> dict[str, str | None]:
+    """What each column of a label table is taken for, by its heading; none for one that is not used.
+
+    Raises:
+        DataError: The table cannot be read.
+    """
+    taken = {"path": "photo", "label": "class", "group": "what is kept in one fold"}
+    return {str(heading): taken.get(str(heading)) for heading in _read_all(labels)}
 
 
 def read_leaves(root: Path, labels: Path | None = None, *, opens_photos: bool = True) -> LeafTable:
@@ -161,7 +183,12 @@ def _read_label_table(root: Path, labels: Path, *, opens_photos: bool) -> pd.Dat
 
 
 def _read_csv(labels: Path) -> pd.DataFrame:
-    """The columns of the table as text."""
+    """The columns of the table that are used, as text."""
+    rows = _read_all(labels)
+    return rows.assign(group=rows.get("group", ""))[[*_REQUIRED, "group"]]
+
+
+def _read_all(labels: Path) -> pd.DataFrame:
     if not labels.is_file():
         raise DataError(f"{labels} does not exist. Correct data.labels.")
     try:
@@ -176,7 +203,7 @@ def _read_csv(labels: Path) -> pd.DataFrame:
         raise DataError(f"{labels} has no column {', '.join(lacking)}. Add what is missing.")
     if rows.empty:
         raise DataError(f"{labels} has no rows. Add the photos.")
-    return rows.assign(group=rows.get("group", ""))[[*_REQUIRED, "group"]]
+    return rows
 
 
 def _lines(chosen: pd.Series) -> Iterator[int]:

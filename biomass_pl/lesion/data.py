@@ -150,6 +150,16 @@ class LesionDataModule(FoldDataModule):
         """The lesions in use: `isic_id`, `patient_id`, `target`."""
         return self._used
 
+    def headings(self) -> dict[str, str | None]:
+        """What each column of the metadata is taken for, by its heading; none for one that is not used."""
+        taken = dict.fromkeys((*NUMERIC_COLUMNS, *CATEGORY_COLUMNS), "a feature for biomass stack")
+        taken |= {"isic_id": "photo", "patient_id": "what is kept in one fold", TARGET: "0 benign, 1 malignant"}
+        return {heading: taken.get(heading) for heading in columns_of(self.root, "train")}
+
+    def has_test_items(self) -> bool:
+        """Whether there are metadata of test photos with at least one row."""
+        return has_lesions(self.root, "test")
+
     def make_folds(self) -> pd.Series:
         """The fold in which each lesion in use is held out, the same in a sample as in the whole table.
 

@@ -9,7 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from biomass_pl.data.hdf5_file import Hdf5File
-from biomass_pl.data.photos import Photos, decode_photo, photo_bytes, problems_of, read_photo
+from biomass_pl.data.photos import (
+    Photos,
+    decode_photo,
+    photo_bytes,
+    problems_of,
+    read_photo,
+    upright_shape,
+    upright_shape_of,
+)
 from biomass_pl.errors import DataError, listed
 
 
@@ -54,6 +62,10 @@ class Hdf5Photos:
         """Decodes a photo; see `PhotoStore`."""
         return decode_photo(self.content(name), f"{name} in {self.file.path}", at_least=at_least)
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """Height and width of a photo; see `PhotoStore`."""
+        return upright_shape_of(self.content(name), f"{name} in {self.file.path}")
+
 
 @dataclass(frozen=True)
 class FolderPhotos:
@@ -78,6 +90,10 @@ class FolderPhotos:
         """Decodes a photo; see `PhotoStore`."""
         return read_photo(self.folder / f"{name}.jpg", at_least=at_least)
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """Height and width of a photo; see `PhotoStore`."""
+        return upright_shape(self.folder / f"{name}.jpg")
+
 
 @dataclass(frozen=True)
 class PhotoFiles:
@@ -94,6 +110,10 @@ class PhotoFiles:
     def read(self, name: str, *, at_least: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Decodes a photo; see `PhotoStore`."""
         return read_photo(Path(name), at_least=at_least)
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Height and width of a photo; see `PhotoStore`."""
+        return upright_shape(Path(name))
 
 
 def open_photos(root: Path, split: str) -> PhotoStore:

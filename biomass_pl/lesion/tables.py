@@ -53,6 +53,11 @@ def read_lesions(root: Path, split: str) -> pd.DataFrame:
     return rows
 
 
+def recognises(root: Path) -> bool:
+    """Whether a folder has metadata of labelled lesions."""
+    return metadata_path(root, "train").is_file()
+
+
 def has_lesions(root: Path, split: str) -> bool:
     """Whether there are metadata of `train` or `test` with at least one row."""
     path = metadata_path(root, split)

@@ -25,7 +25,15 @@ from biomass_pl.pasture.metadata import METADATA
 from biomass_pl.pasture.mixing import MixingConfig
 from biomass_pl.pasture.sample.render import render_sample
 from biomass_pl.pasture.scores import weighted_r2
-from biomass_pl.pasture.tables import Labels, TableSettings, load_labels, read_test_photos, warn_about_labels
+from biomass_pl.pasture.tables import (
+    Labels,
+    TableSettings,
+    has_test_table,
+    load_labels,
+    read_headings,
+    read_test_photos,
+    warn_about_labels,
+)
 from biomass_pl.pasture.targets import TARGETS
 
 logger = logging.getLogger(__name__)
@@ -162,6 +170,14 @@ class PastureDataModule(TiledPhotoDataModule):
     @cached_property
     def _label_table(self) -> Labels:
         return load_labels(self.root, self.tables)
+
+    def headings(self) -> dict[str, str | None]:
+        """What each column of the label table is taken for, by its heading; none for one that is not used."""
+        return read_headings(self.root, self.tables)
+
+    def has_test_items(self) -> bool:
+        """Whether there is a test table, or a setting that names one."""
+        return has_test_table(self.root, self.tables)
 
     def read_labels(self) -> pd.DataFrame:
         """The label table: `image_id`, `image_path`, metadata, five targets in grams, NaN where unknown."""

@@ -15,12 +15,21 @@ from biomass_pl.pasture.targets import TARGETS
 
 _TEST_COLUMNS = ("sample_id", "image_path", "target_name")
 _LABEL_COLUMNS = (*_TEST_COLUMNS, "target")
+GRAMS = "grams"
+"""What its column `target` holds."""
+
 _TELLING = {"sample_id", "target_name", "target"}
 
 
 def is_long(table: TextTable) -> bool:
     """Whether a table has a row for each target, by two of the columns that only such a table has."""
     return len(_TELLING & set(table.rows)) > 1
+
+
+def long_headings() -> dict[str, str]:
+    """What the columns are taken for, by their headings."""
+    names = {"sample_id": "image_id, and which target", "image_path": "photo", "target_name": "which target"}
+    return {**names, "target": GRAMS, **{column: column for column in METADATA}}
 
 
 def long_labels(root: Path, table: TextTable, *, date_format: DateFormat | None) -> pd.DataFrame:

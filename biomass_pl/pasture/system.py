@@ -12,6 +12,8 @@ SYSTEM = System(
         "biomass_pl.pasture.five_head.FiveHead",
         "biomass_pl.pasture.density.PatchDensity",
     ),
+    recognises="biomass_pl.pasture.tables.recognises",
+    recipe="quickstart",
     sample=Sample(
         render="biomass_pl.pasture.sample.render.render_sample",
         about="a labelled pasture in the layout of CSIRO Image2Biomass",

@@ -13,10 +13,10 @@ from biomass_pl.data.table_values import DateFormat
 from biomass_pl.data.tables import TextTable, read_table
 from biomass_pl.errors import ConfigError, DataError
 from biomass_pl.pasture.classes import UNKNOWN, class_codes
-from biomass_pl.pasture.long_layout import is_long, long_labels, long_test_photos
+from biomass_pl.pasture.long_layout import GRAMS, is_long, long_headings, long_labels, long_test_photos
 from biomass_pl.pasture.sums import ROUNDING_GRAMS, SUMS
 from biomass_pl.pasture.targets import TARGETS
-from biomass_pl.pasture.wide_layout import WideSettings, wide_labels, wide_test_photos
+from biomass_pl.pasture.wide_layout import WideSettings, wide_headings, wide_labels, wide_test_photos
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,51 @@ def load_labels(root: Path, settings: TableSettings | None = None) -> Labels:
     return Labels(photos=photos, notes=(*notes, *table.notes, *found))
 
 
+def recognises(root: Path) -> bool:
+    """Whether a folder has a label table of the competition, or a single table with a column of grams.
+
+    One that cannot be read counts too, so that it is told why.
+    """
+    if (root / _LABELS).is_file():
+        return True
+    tables = _tables_in(root, TableSettings()) if root.is_dir() else []
+    if len(tables) != 1:
+        return False
+    try:
+        taken = _taken_for(read_table(tables[0]), TableSettings()).values()
+    except DataError:
+        return True
+    return any(grams in taken for grams in (GRAMS, *TARGETS))
+
+
+def read_headings(root: Path, settings: TableSettings | None = None) -> dict[str, str | None]:
+    """What each column of the label table of a data folder is taken for, by its heading; none for one that is not used.
+
+    Args:
+        root: Data folder.
+        settings: Which table it is, and how it is read.
+
+    Raises:
+        ConfigError: A setting cannot be.
+        DataError: The folder or the file is missing, or a column cannot be chosen.
+    """
+    settings = settings or TableSettings()
+    _require_folder(root)
+    path, _ = _label_path(root, settings)
+    table = _read(root, path, settings, setting="table")
+    taken = _taken_for(table, settings)
+    return {heading: taken.get(heading) for heading in table.headings}
+
+
+def _taken_for(table: TextTable, settings: TableSettings) -> dict[str, str]:
+    return long_headings() if is_long(table) else wide_headings(table, settings.wide)
+
+
+def has_test_table(root: Path, settings: TableSettings) -> bool:
+    """Whether there is a test table, or a setting that names one."""
+    return settings.test_table is not None or (root / _TEST).is_file()
+
+
 def read_labels(root: Path, settings: TableSettings | None = None) -> pd.DataFrame:
     """The photos of `load_labels`."""
     return load_labels(root, settings).photos
@@ -160,11 +205,7 @@ def _label_path(root: Path, settings: TableSettings) -> tuple[Path, tuple[str, .
     """The file of the label table, and a note where it was not named."""
     if settings.table is not None or (root / _LABELS).is_file():
         return root / (settings.table or _LABELS), ()
-    other = {_TEST, _SUBMISSION, str(settings.test_table)}
-    tables = sorted(
-        file for file in root.iterdir() if file.suffix.lower() in _TABLE_SUFFIXES and file.name not in other
-    )
-    tables = [file for file in tables if not file.name.startswith((".", "~$"))]
+    tables = _tables_in(root, settings)
     if len(tables) > 1:
         names = ", ".join(file.name for file in tables)
         raise DataError(
@@ -173,6 +214,15 @@ def _label_path(root: Path, settings: TableSettings) -> tuple[Path, tuple[str, .
     if not tables:
         return root / _LABELS, ()
     return tables[0], (f"The labels are read from {tables[0]}, the only table in {root}.",)
+
+
+def _tables_in(root: Path, settings: TableSettings) -> list[Path]:
+    """Files that may be the label table."""
+    other = {_TEST, _SUBMISSION, str(settings.test_table)}
+    tables = sorted(
+        file for file in root.iterdir() if file.suffix.lower() in _TABLE_SUFFIXES and file.name not in other
+    )
+    return [file for file in tables if not file.name.startswith((".", "~$"))]
 
 
 def _read(root: Path, path: Path, settings: TableSettings, *, setting: Literal["table", "test_table"]) -> TextTable:

@@ -46,6 +46,17 @@ class WideSettings:
     date_format: DateFormat | None = None
 
 
+def wide_headings(table: TextTable, settings: WideSettings) -> dict[str, str]:
+    """What the columns that are used are taken for, by their headings.
+
+    Raises:
+        ConfigError: `data.columns` cannot be.
+        DataError: Several columns may be the same.
+    """
+    assigned = assign_columns(table, _ROLES, settings.columns)
+    return {heading: name for name, heading in assigned.headings.items()}
+
+
 def wide_labels(root: Path, table: TextTable, settings: WideSettings) -> tuple[pd.DataFrame, list[str]]:
     """One row per photo of a label table, sorted by `image_id`, and notes on what was found; see `read_labels`.
 

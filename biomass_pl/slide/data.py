@@ -143,6 +143,10 @@ class SlideDataModule(FoldDataModule):
         """The specimens of `test_split`, in the columns of `items`; none without it."""
         return self._rows(self._splits["test"]) if "test" in self._splits else None
 
+    def has_test_items(self) -> bool:
+        """Whether a setting names test specimens."""
+        return bool(self.split_files.test)
+
     def make_folds(self) -> pd.Series:
         """The fold in which each specimen is held out; with `val_split` there is one, 0, and -1 is trained on.
 

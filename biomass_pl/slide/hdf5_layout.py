@@ -15,6 +15,15 @@ _DAMAGED = (OSError, RuntimeError, KeyError, ValueError)
 """How h5py reports a damaged file."""
 
 
+def holds_patients(path: Path) -> bool:
+    """Whether a file is one of HDF5 with a group of patients."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "patients" in file
+    except _DAMAGED:
+        return False
+
+
 class Hdf5Bags:
     """Bags of feature vectors in an HDF5 file.
 

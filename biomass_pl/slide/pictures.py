@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_curve
 
-from biomass_pl.evaluation.class_pictures import distinct_colours, shortened, two_dimensions, without_formulas
+from biomass_pl.evaluation.class_pictures import distinct_colours, shortened, two_dimensions
+from biomass_pl.evaluation.photo_sheets import without_formulas
 from biomass_pl.evaluation.prompt_classes import ClassPredictions, positive_class
 from biomass_pl.evaluation.retrieval import RetrievalRanks, unit_vectors
 

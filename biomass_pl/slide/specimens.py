@@ -12,7 +12,7 @@ import torch
 
 from biomass_pl.errors import ConfigError, DataError, listed
 from biomass_pl.slide.directory_layout import DirectoryBags
-from biomass_pl.slide.hdf5_layout import Hdf5Bags, Hdf5Reports
+from biomass_pl.slide.hdf5_layout import Hdf5Bags, Hdf5Reports, holds_patients
 from biomass_pl.slide.report_texts import JsonReports
 from biomass_pl.terminal import progress
 
@@ -87,6 +87,13 @@ class Specimens:
     def patients(self) -> dict[str, str]:
         """Patient of each specimen that has features or a report."""
         return {**self.reports.specimens, **self.bags.specimens}
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder holds specimens in either published layout."""
+    if any(root.glob("*/*/feature_information.txt")):
+        return True
+    return any(map(holds_patients, sorted(root.glob("*.hdf5"))))
 
 
 def open_specimens(files: SpecimenFiles) -> Specimens:

@@ -15,7 +15,7 @@ from biomass_pl.data.tiled_photos import TiledPhotoDataModule, make_bank, requir
 from biomass_pl.data.tiles import PhotoViews, make_geometry
 from biomass_pl.errors import ConfigError, FoldError, listed
 from biomass_pl.trait.scores import mean_r2
-from biomass_pl.trait.tables import GROUP, Columns, read_measurements, read_photo_names
+from biomass_pl.trait.tables import GROUP, Columns, read_headings, read_measurements, read_photo_names
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,14 @@ class RegressionDataModule(TiledPhotoDataModule):
         self.encoding = encoding
         self.num_folds = num_folds
         self.fold_csv = fold_csv
+
+    def headings(self) -> dict[str, str | None]:
+        """What each column of the table is taken for, by its heading; none for one that is not used."""
+        return read_headings(self.root / self.table, self.columns, encoding=self.encoding)
+
+    def has_test_items(self) -> bool:
+        """Whether there is a table of photos to predict."""
+        return (self.root / self.test_table).is_file()
 
     def read_labels(self) -> pd.DataFrame:
         """The label table: `image_id`, `image_path`, `group` where there is one, and the targets."""

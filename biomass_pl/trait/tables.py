@@ -17,6 +17,8 @@ GROUP = "group"
 _OWN_NAMES = ("image_id", "image_path", "fold", GROUP, "error")
 """Columns that tables of predictions have beside the targets."""
 
+_USUAL_TABLE, _USUAL_COLUMN = "table.csv", "photo"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -53,6 +55,31 @@ class Columns:
                     f"data.targets names '{name}', which data.image_column or data.group_column names as well. "
                     "Name another column."
                 )
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder has a table of the usual name with a column of photos of the usual name."""
+    path = root / _USUAL_TABLE
+    try:
+        return path.is_file() and _USUAL_COLUMN in read_table(path).headings
+    except DataError:
+        return False
+
+
+def read_headings(path: Path, columns: Columns, *, encoding: str | None = None) -> dict[str, str | None]:
+    """What each column of a table is taken for, by its heading; none for one that is not used.
+
+    Args:
+        path: The table.
+        columns: Which of its columns are read.
+        encoding: Encoding of a CSV file; none takes UTF-8.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    taken = {target: "target" for target in columns.targets} | {columns.image: "photo"}
+    taken |= {columns.group: "what is kept in one fold"} if columns.group is not None else {}
+    return {str(heading): taken.get(str(heading)) for heading in _read(path, encoding).headings}
 
 
 def read_measurements(path: Path, root: Path, columns: Columns, *, encoding: str | None = None) -> pd.DataFrame:
@@ -105,11 +132,15 @@ def read_photo_names(path: Path, root: Path, image_column: str, *, encoding: str
     return found.reset_index(drop=True)
 
 
-def _rows(path: Path, wanted: list[str], encoding: str | None) -> pd.DataFrame:
-    """The wanted columns as text without spaces around it; the index holds the lines of the file."""
+def _read(path: Path, encoding: str | None) -> TextTable:
     if not path.is_file():
         raise DataError(f"{path} does not exist. Correct data.root and the name of the table.")
-    table: TextTable = read_table(path, encoding=encoding)
+    return read_table(path, encoding=encoding)
+
+
+def _rows(path: Path, wanted: list[str], encoding: str | None) -> pd.DataFrame:
+    """The wanted columns as text without spaces around it; the index holds the lines of the file."""
+    table = _read(path, encoding)
     missing = [name for name in wanted if name not in table.headings]
     if missing:
         raise DataError(
@@ -118,7 +149,7 @@ def _rows(path: Path, wanted: list[str], encoding: str | None) -> pd.DataFrame:
         )
     if table.rows.empty:
         raise DataError(f"{path} has a header but no rows. Add the photos.")
-    return table.rows[wanted].apply(lambda texts: texts.str.strip())
+    return pd.DataFrame({name: table.rows[name].str.strip() for name in wanted})
 
 
 def _photos(names: pd.Series, root: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from biomass_pl.errors import DataError
-from biomass_pl.leaf.tables import COPIES, ORIGINALS, read_leaves, require_one_label_per_content
+from biomass_pl.leaf.tables import COPIES, ORIGINALS, read_headings, read_leaves, require_one_label_per_content
 
 
 def touch(root, *names):
@@ -103,6 +103,14 @@ def test_a_table_names_photos_in_the_data_folder_or_beside_itself(tmp_path):
         "label": ["b", "b", "b", "NA"],
         "group": ["plant 1", "", "", "plant 1"],
     }
+
+
+def test_headings_say_what_their_columns_are_taken_for(tmp_path):
+    labels = write_labels(tmp_path / "labels.csv", "label,more,path,group\na,1,x.jpg,g\n")
+    expected = {"label": "class", "more": None, "path": "photo", "group": "what is kept in one fold"}
+    assert read_headings(labels) == expected and list(read_headings(labels)) == list(expected)
+    with pytest.raises(DataError, match="no column path"):
+        read_headings(write_labels(labels, "label,photo\na,x.jpg\n"))
 
 
 def test_a_table_needs_no_groups_and_may_use_backslashes(tmp_path):

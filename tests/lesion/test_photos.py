@@ -94,6 +94,19 @@ def test_every_way_to_store_a_photo_gives_the_same_picture(tmp_path, kind, at_le
         assert pictures[0].shape == ((20, 20, 3) if (at_least, full) == ((20, 20), (40, 40)) else (*full, 3))
 
 
+def test_every_way_to_store_a_photo_tells_its_shape_without_decoding(tmp_path):
+    cut = {name: content[: len(content) - 100] for name, content in JPEGS.items()}
+    packed, folder = hdf5_photos(pack(tmp_path / "packed.hdf5", cut)), unpack(tmp_path / "folder", cut)
+    for name, size in SIZES.items():
+        assert packed.shape(name) == FolderPhotos(folder).shape(name) == size
+        assert PhotoFiles().shape(str(folder / f"{name}.jpg")) == size
+
+
+def test_what_is_no_picture_has_no_shape(stored):
+    with pytest.raises(DataError, match=r"ISIC_1.* cannot be used: it is not a picture"):
+        stored({"ISIC_1": b"no picture"}).shape("ISIC_1")
+
+
 def test_a_store_can_be_sent_to_another_process_after_it_was_read_from(stored):
     store = stored(JPEGS)
     before = store.read("ISIC_2")
