@@ -134,9 +134,9 @@ class TiledPhotoDataModule(FoldDataModule):
             return None
         return {image_id: photo_key(path) for image_id, path in self._paths.items()}
 
-    def aspect_ratios(self) -> AspectRatios:
-        """The least and the greatest width by height of the labelled photos."""
-        return aspect_ratios(self._paths.values())
+    def aspect_ratios(self) -> AspectRatios | None:
+        """The least and the greatest width by height of the labelled photos; none where no photo is opened."""
+        return aspect_ratios(self._paths.values()) if self.given is None else None
 
     def held_out(self) -> np.ndarray:
         """Whether each row of the label table is held out, booleans (photos,)."""
