@@ -14,7 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from biomass_pl.evaluation.class_pictures import shortened, without_formulas
+from biomass_pl.evaluation.class_pictures import shortened
+from biomass_pl.evaluation.photo_sheets import without_formulas
 from biomass_pl.evaluation.pictures import save_figure
 from biomass_pl.files import replacing, write_json
 

@@ -17,6 +17,8 @@ from biomass_pl.evaluation.learners import inner_folds, make_learner
 from biomass_pl.terminal import progress
 
 _NEVER_HELD_OUT = -1
+_FEWEST_KNOWN = 2
+"""Values of a target without which nothing varies that could be learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ def stack(
         features: Columns of numbers (NaN where missing); any other column holds categories. No column is needed
             where there are embeddings.
         embeddings: None, one or several arrays of shape (rows, width), NaN where missing (but not for `pca`).
-        targets: A column per target, 0 and 1 in a classification.
+        targets: A column per target, 0 and 1 in a classification; numbers may be NaN where unknown, and each target is
+            learned from the rows of which it is known.
         folds: Fold in which each row is held out, whole numbers, shape (rows,); rows of -1 are always learned from.
         kind: Whether the targets are two classes or numbers.
         config: Settings of the learner.
@@ -108,7 +111,7 @@ def stack(
 
     Raises:
         DataError: A table does not fit the others, or holds a value that cannot be used.
-        FoldError: There is a single fold, or the training rows of a fold are of one class.
+        FoldError: There is a single fold, or the training rows of a fold are of one class or teach nothing of a target.
         ConfigError: A setting does not fit the embeddings or the kind of targets, or the library is missing.
     """
     table, test = FeatureTable(features=features, embeddings=embeddings), None
@@ -204,7 +207,8 @@ def _fit_fold(
     searches = not is_booster(fit.learner) and fit.learner != "gp"
     for seed in range(fit.seeds):
         for column, target in enumerate(targets.T):
-            rows = draw_rows(target, fit.negatives_per_positive, seed=seed)
+            known = np.flatnonzero(~np.isnan(target))
+            rows = known[draw_rows(target[known], fit.negatives_per_positive, seed=seed)]
             inner = inner_folds(target[rows], groups[rows], kind=fit.kind, seed=seed) if searches else []
             learner = make_learner(
                 fit.learner,
@@ -246,20 +250,31 @@ def _check_targets(
         raise FoldError("All rows are in one fold; a stack needs two or more.")
     for name in targets:
         values = targets[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        usable, wanted = np.isfinite(values), "a finite number"
+        usable, wanted = ~np.isinf(values), "a finite number"
         if kind == "classification":
             usable, wanted = np.isin(values, (0, 1)), "0 or 1"
         elif target_transform != "none":
-            usable, wanted = usable & (values >= 0), f"0 or more for target_transform {target_transform}"
+            usable, wanted = usable & ~(values < 0), f"0 or more for target_transform {target_transform}"
         if not usable.all():
             row = np.flatnonzero(~usable)[0]
             raise DataError(f"{name} is {values[row]} in row {targets.index[row]}; it must be {wanted}.")
-        for fold in np.unique(folds) if kind == "classification" else ():
-            if len(np.unique(values[folds != fold])) < 2:
-                raise FoldError(
-                    f"The rows outside fold {fold} hold one class of {name} only: nothing can be learned from them. "
-                    "Use folds that spread both classes."
-                )
+        _require_learnable(str(name), values, folds, kind)
+
+
+def _require_learnable(name: str, values: np.ndarray, folds: np.ndarray, kind: Kind) -> None:
+    """Refuses folds outside of which a target cannot be learned."""
+    for fold in np.unique(folds):
+        others = values[folds != fold]
+        if (~np.isnan(others)).sum() < _FEWEST_KNOWN:
+            raise FoldError(
+                f"{name} is known of fewer than {_FEWEST_KNOWN} rows outside fold {fold}: nothing teaches it. "
+                "Use fewer folds, or measure it on more."
+            )
+        if kind == "classification" and len(np.unique(others)) < 2:
+            raise FoldError(
+                f"The rows outside fold {fold} hold one class of {name} only: nothing can be learned from them. "
+                "Use folds that spread both classes."
+            )
 
 
 def _check_config(config: StackConfig, kind: Kind) -> None:

@@ -112,9 +112,9 @@ def _class_by_class(classes: pd.Series) -> np.ndarray:
     """As many places of each class as there is room for, class after class."""
     within = classes.groupby(classes).cumcount()
     first = np.lexsort((classes.astype(str), within))[:_SHOWN]
-    return first[np.argsort(classes.astype(str).to_numpy()[first], kind="stable")]
+    return np.asarray(first[np.argsort(classes.astype(str).to_numpy()[first], kind="stable")])
 
 
 def _evenly(places: np.ndarray) -> np.ndarray:
     """At most as many of the places as are shown, the first and the last among them."""
-    return places[np.unique(np.linspace(0, len(places) - 1, min(_SHOWN, len(places))).round().astype(int))]
+    return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, min(_SHOWN, len(places))).round().astype(int))])

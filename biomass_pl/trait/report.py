@@ -42,19 +42,29 @@ class RegressionReport(Report):
         targets: Columns of what was measured.
         units: Unit of each; none where they are not told.
         weights: What each counts in the mean; none: all the same.
+        sums: Targets that are sums, each with the targets that it adds up, of which none is a sum.
+        at_least: The smallest number that there can be.
     """
 
     text_columns = (GROUP,)
     score_name = "mean_r2"
 
     def __init__(
-        self, *, targets: Sequence[str], units: Sequence[str] = (), weights: Sequence[float] | None = None
+        self,
+        *,
+        targets: Sequence[str],
+        units: Sequence[str] = (),
+        weights: Sequence[float] | None = None,
+        sums: Mapping[str, tuple[str, ...]] | None = None,
+        at_least: float | None = None,
     ) -> None:
         self.targets = tuple(targets)
         self.units = tuple(units) or ("",) * len(self.targets)
         self.weights = np.array(weights if weights is not None else [1.0] * len(self.targets))
         self.predicted = tuple(map(predicted_column, self.targets))
-        self.stacking = StackColumns(kind="regression", truth=self.targets, predicted=self.predicted)
+        self.stacking = StackColumns(
+            kind="regression", truth=self.targets, predicted=self.predicted, sums=sums or {}, at_least=at_least
+        )
 
     def score(self, table: pd.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         """Scores a table of predictions.

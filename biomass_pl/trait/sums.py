@@ -20,6 +20,19 @@ class Parts:
     names: tuple[str, ...]
     matrix: np.ndarray
 
+    def of_sums(self, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The parts of each target that is a sum.
+
+        Args:
+            targets: All targets.
+        """
+        rows = dict(zip(targets, self.matrix > 0, strict=True))
+        return {
+            target: tuple(name for name, is_part in zip(self.names, row, strict=True) if is_part)
+            for target, row in rows.items()
+            if target not in self.names
+        }
+
 
 def parts_of(targets: Sequence[str], sums: Mapping[str, Sequence[str]]) -> Parts:
     """Resolves sums, which may contain other sums.

@@ -187,7 +187,13 @@ class Regression(ImageTask):
             )
         self.parts = parts_of(targets, self.sums)
         self.targets = tuple(targets)
-        self.report = RegressionReport(targets=targets, units=units, weights=weights)
+        self.report = RegressionReport(
+            targets=targets,
+            units=units,
+            weights=weights,
+            sums=self.parts.of_sums(targets),
+            at_least=0.0 if self.non_negative else None,
+        )
 
     def _weights(self) -> list[float]:
         return self.target_weights or [1.0] * len(self.targets)

@@ -230,6 +230,26 @@ def test_regression_predicts_every_target_on_its_own():
     assert np.array_equal(alone[:, 0], predictions[:, 1])
 
 
+@pytest.mark.parametrize("learner", ["lightgbm", "ridge", "gp"])
+def test_each_target_is_learned_from_the_rows_of_which_it_is_known(learner):
+    given_inputs = inputs(kind="regression", embeddings=(), config=StackConfig(seeds=1, learner=learner))
+    given_inputs["features"] = numbers()
+    targets = numbers(seed=5).abs().iloc[:, :2].set_axis(["dead", "green"], axis=1)
+    unknown = np.arange(ROWS) % 5 == 0
+    partly = stack(**given_inputs | {"targets": targets.assign(dead=targets["dead"].mask(unknown))}).predictions
+    alone = stack(
+        **given_inputs
+        | {
+            "targets": targets.loc[~unknown, ["dead"]],
+            "features": given_inputs["features"][~unknown],
+            "folds": given_inputs["folds"][~unknown],
+        }
+    ).predictions
+    whole = stack(**given_inputs | {"targets": targets}).predictions
+    assert np.isfinite(partly).all() and np.array_equal(partly[:, 1], whole[:, 1])
+    assert learner != "lightgbm" or partly[~unknown, 0] == pytest.approx(alone[:, 0])
+
+
 def test_rows_of_fold_minus_one_are_learned_from_and_not_predicted():
     given_inputs = inputs(embeddings=(), config=ONE_SEED)
     folds = given_inputs["folds"].copy()
@@ -349,7 +369,8 @@ ONE_CLASS_OUTSIDE_2 = pd.DataFrame({"target": (np.arange(ROWS) % 3 == 2).astype(
         ({"folds": np.zeros(ROWS, dtype=int)}, FoldError, "one fold"),
         ({"folds": np.full(ROWS, math.nan)}, FoldError, "float64"),
         ({"targets": pd.DataFrame({"target": np.arange(ROWS) % 4})}, DataError, "target is 2.0 in row 2; it must be 0 or 1"),
-        ({"targets": pd.DataFrame({"dead": [math.nan] * ROWS}), "kind": "regression"}, DataError, "dead is nan in row 0"),
+        ({"targets": pd.DataFrame({"dead": [math.nan] * ROWS}), "kind": "regression"}, FoldError, "known of fewer than 2"),
+        ({"targets": pd.DataFrame({"dead": [math.inf] * ROWS}), "kind": "regression"}, DataError, "dead is inf in row 0"),
         ({"targets": pd.DataFrame({"target": [0, 1]})}, DataError, "120 rows of features, 2 of targets"),
         ({"embeddings": [np.zeros((7, WIDTH))]}, DataError, "120 training rows have 7 embeddings"),
         ({"features": pd.DataFrame(index=range(ROWS)), "embeddings": ()}, DataError, "no feature"),

@@ -20,6 +20,7 @@ def test_a_sum_of_sums_contains_their_parts():
     parts = parts_of(TARGETS, {"total": ["gdm", "dead"], "gdm": ["green", "clover"]})
     assert parts.names == ("green", "dead", "clover")
     assert parts.matrix.tolist() == [[1, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 1]]
+    assert parts.of_sums(TARGETS) == {"total": ("green", "dead", "clover"), "gdm": ("green", "clover")}
 
 
 @pytest.mark.parametrize(
