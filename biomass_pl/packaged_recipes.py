@@ -29,6 +29,12 @@ def find_recipe(named: str | Path) -> Path:
     return packaged if is_name and not path.is_file() and packaged.is_file() else path
 
 
+def shortest_name(recipe: str) -> str:
+    """What finds a recipe's file from here: its name where that is enough, else its path."""
+    name = Path(recipe).stem
+    return name if find_recipe(name) == Path(recipe) else recipe
+
+
 def missing_recipe_advice(path: Path) -> str:
     """What to give in place of a recipe that is not there: the one that was probably meant, and all there are."""
     names = recipe_names()

@@ -20,12 +20,11 @@ from biomass_pl.harness.parser import RunCLI
 from biomass_pl.harness.recipes import given, logs_folder, recipe_files, recipe_name
 from biomass_pl.harness.trainer_settings import check_trainer
 from biomass_pl.new_runs import check_run_name
-from biomass_pl.systems import System, all_systems, resolved
+from biomass_pl.packaged_recipes import find_recipe, shortest_name
+from biomass_pl.systems import all_systems, resolved
 from biomass_pl.terminal import say
 
 logger = logging.getLogger(__name__)
-
-_RECIPES = Path("configs")
 
 
 class _Faults:
@@ -121,7 +120,9 @@ def check(arguments: Sequence[str]) -> None:
         with faults.attempt():
             check_feature_bank(cli)
     faults.refuse()
-    say(f"Nothing is wrong. To train:\n  {shlex.join(['biomass', 'fit', *settings])}")
+    files = set(map(str, recipe_files(settings)))
+    command = [shortest_name(part) if part in files else part for part in settings]
+    say(f"Nothing is wrong. To train:\n  {shlex.join(['biomass', 'fit', *command])}")
 
 
 def _with_recipe(arguments: Sequence[str]) -> list[str]:
@@ -141,15 +142,11 @@ def _with_recipe(arguments: Sequence[str]) -> list[str]:
     systems = [system for system in all_systems() if resolved(system.recognises)(root)]
     if len(systems) != 1:
         found = "may be for several of them" if systems else "is not laid out as any of them expects"
-        choices = "; ".join(f"--config {_recipe(system)} for {system.about}" for system in systems or all_systems())
+        choices = "; ".join(f"--config {system.recipe} for {system.about}" for system in systems or all_systems())
         raise ConfigError(f"{root} does not tell which recipe reads it: it {found}. Name one: {choices}.")
-    recipe = _recipe(systems[0])
-    say(f"{root} is read for {systems[0].about}, as {recipe} does it; --config names another recipe.")
-    return ["--config", str(recipe), *arguments]
-
-
-def _recipe(system: System) -> Path:
-    return _RECIPES / f"{system.recipe}.yaml"
+    recipe = systems[0].recipe
+    say(f"{root} is read for {systems[0].about}, as the recipe {recipe} does it; --config names another.")
+    return ["--config", str(find_recipe(recipe)), *arguments]
 
 
 def _show_headings(data: FoldDataModule) -> None:

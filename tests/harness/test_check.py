@@ -57,13 +57,13 @@ def test_a_sample_is_understood_and_the_command_to_type_is_complete(system, plac
     workers = ("--data.num_workers", "0")
     code, shown, told = checked(capsys, root, *settings, *workers)
     assert code == 0, told
-    assert shown.startswith(f"{root} is read for ") and f"configs/{recipe}.yaml" in shown.splitlines()[0]
+    assert shown.startswith(f"{root} is read for ") and f"the recipe {recipe} " in shown.splitlines()[0]
     assert f"\n{count} {'specimens' if system == 'slide' else 'photos'}" in shown
     folds = rows(shown, "folds")
     assert folds[0][:2] == ["all", str(count)]
     assert sum(int(row[1]) for row in folds[1:]) == count
     assert all(int(row[1]) + int(row[2]) == count for row in folds[1:])
-    command = ["--config", f"configs/{recipe}.yaml", "--data.root", str(root), *settings, *workers]
+    command = ["--config", recipe, "--data.root", str(root), *settings, *workers]
     assert shown.endswith(f"Nothing is wrong. To train:\n  biomass fit {shlex.join(command)}\n")
     sheet = place / "lightning_logs" / "check" / f"{root.name}.png"
     assert sheet.is_file() == (system != "slide") == (str(sheet.relative_to(place)) in shown)
@@ -276,7 +276,7 @@ def test_a_folder_that_no_system_knows_asks_for_a_recipe(place, capsys):
     Path("photos").mkdir()
     code, shown, told = checked(capsys, Path("photos"))
     assert code == 2 and not shown and told.count("\n") == 1
-    assert "it is not laid out as any of them expects. Name one: --config configs/quickstart.yaml for grams" in told
+    assert "it is not laid out as any of them expects. Name one: --config quickstart for grams" in told
 
 
 def test_a_folder_that_several_systems_know_asks_for_a_recipe(rendered, place, capsys):
@@ -286,7 +286,7 @@ def test_a_folder_that_several_systems_know_asks_for_a_recipe(rendered, place, c
     table.to_csv(root / "table.csv", index=False)
     code, _, told = checked(capsys, root)
     assert code == 2 and "it may be for several of them" in told
-    assert re.findall(r"configs/(\w+)\.yaml", told) == ["quickstart", "regression"]
+    assert re.findall(r"--config (\w+) for", told) == ["quickstart", "regression"]
 
 
 def test_without_a_folder_or_a_recipe_there_is_nothing_to_check(place, capsys):
