@@ -19,12 +19,12 @@ class PhotoFiles:
         self._folders: dict[Path, list[str]] = {}
 
     def find(self, name: str) -> str:
-        """The file that a name means, relative to the folder.
+        """The file that a name means, relative to the folder; a name that leads elsewhere stays.
 
         A backslash separates folders, unless a file is called so. Where no file has the name, the only one whose name
         differs in the letter case of its ending is taken; without one, the name stays.
         """
-        if "\0" in name or (self.root / name).is_file():
+        if path_problem(self.root, name) is not None or (self.root / name).is_file():
             return name
         name = name.replace("\\", "/")
         path = self.root / name

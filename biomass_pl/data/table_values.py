@@ -77,14 +77,16 @@ def parse_dates(texts: pd.Series, date_format: DateFormat | None) -> tuple[pd.Se
 
     Returns:
         Days such as 2015-09-04, missing where there is none or it was refused; and for each refused line the setting
-        that would make it one, empty where none would.
+        that would make days of all refused texts of its kind, empty where none would.
     """
     texts = texts.str.strip()
     days = texts.map(lambda text: _day(text, date_format))
-    wrong = days.isna() & ~is_missing(texts)
-    return days, {
-        line: _format_of(text, date_format) for line, text in zip(texts.index[wrong], texts[wrong], strict=True)
-    }
+    refused = texts[days.isna() & ~is_missing(texts)]
+    others = [] if date_format in _YEAR_LAST else list(_YEAR_LAST)
+    alike = {text for text in refused if any(_day(text, order) is not None for order in others)}
+    fitting = [order for order in others if all(_day(text, order) is not None for text in alike)]
+    setting = "data.date_format: " + " (or ".join(fitting) + ")" * (len(fitting) - 1) if fitting else ""
+    return days, {line: setting if text in alike else "" for line, text in zip(refused.index, refused, strict=True)}
 
 
 def _day(text: str, date_format: DateFormat | None) -> str | None:
@@ -98,10 +100,3 @@ def _day(text: str, date_format: DateFormat | None) -> str | None:
     except ValueError:
         return None
     return day.strftime("%Y-%m-%d")
-
-
-def _format_of(text: str, date_format: DateFormat | None) -> str:
-    if date_format in _YEAR_LAST:
-        return ""
-    orders = [order for order in _YEAR_LAST if _day(text, order) is not None]
-    return " or ".join(f"data.date_format: {order}" for order in orders)

@@ -143,7 +143,8 @@ def _parse_grams(
     for target in TARGETS:
         if target not in texts:
             continue
-        grams[target], advice = parse_numbers(texts[target])
+        numbers, advice = parse_numbers(texts[target])
+        grams[target] = numbers.astype(float)
         heading = assigned.headings[target]
         unusable = grams[target].notna() & ~(np.isfinite(grams[target]) & (grams[target] >= 0))
         for line in [*advice, *lines[unusable]]:

@@ -39,8 +39,8 @@ def test_a_file_whose_name_holds_a_backslash_is_found(root):
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "train\\..\\..\\a.jpg", "a\0.jpg", "a" * 300])
-def test_names_that_lead_elsewhere_are_problems(root, name):
-    assert path_problem(root, name) is not None
+def test_names_that_lead_elsewhere_are_problems_and_not_looked_for(root, name):
+    assert path_problem(root, name) is not None and PhotoFiles(root).find(name) == name
 
 
 def test_names_inside_the_folder_are_none(root):

@@ -77,9 +77,9 @@ def test_the_setting_decides_which_number_is_the_day():
 @pytest.mark.parametrize(
     ("text", "date_format", "setting"),
     [
-        ("04/09/2015", None, "data.date_format: day-month-year or data.date_format: month-day-year"),
+        ("04/09/2015", None, "data.date_format: day-month-year (or month-day-year)"),
         ("25/09/2015", None, "data.date_format: day-month-year"),
-        ("04/09/2015", "year-month-day", "data.date_format: day-month-year or data.date_format: month-day-year"),
+        ("04/09/2015", "year-month-day", "data.date_format: day-month-year (or month-day-year)"),
         ("25/09/2015", "month-day-year", ""),
         ("30/2/2015", "day-month-year", ""),
         ("4-9-15", None, ""),
@@ -93,3 +93,10 @@ def test_other_days_are_refused_with_the_setting_that_would_help(text, date_form
 
 def test_what_stands_for_no_value():
     assert is_missing(pd.Series(["", " ", "na", "0", "-", "none"])).tolist() == [True, True, True, False, False, False]
+
+
+def test_one_day_beyond_twelve_tells_the_order_of_all():
+    days, settings = dates("04/09/2015", "25/09/2015", "2015/9/4", "soon")
+    assert days == [None, None, "2015-09-04", None]
+    assert settings == {0: "data.date_format: day-month-year", 1: "data.date_format: day-month-year", 3: ""}
+    assert dates("25/09/2015", "9/25/2015")[1] == {0: "", 1: ""}

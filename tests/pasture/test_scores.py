@@ -224,6 +224,14 @@ def test_totals_alone_are_scored_by_the_total_alone():
     assert set(target_scores(truth, forecast)) == {"Dry_Total_g"}
 
 
+def test_the_mean_of_r2_is_over_the_known_targets_with_their_weights():
+    truth, forecast = (np.array(exact(rows), dtype=float) for rows in (TRUTH, FORECAST))
+    truth[:, [0, 2, 3]] = np.nan
+    scores = target_scores(truth, forecast)
+    expected = (0.1 * scores["Dry_Dead_g"]["r2"] + 0.5 * scores["Dry_Total_g"]["r2"]) / 0.6
+    assert mean_r2(truth, forecast) == pytest.approx(expected)
+
+
 def test_where_nothing_is_known_there_is_no_score():
     nothing = np.full((3, 5), np.nan)
     scores = pasture_scores(nothing, np.ones((3, 5)))

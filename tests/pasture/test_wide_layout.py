@@ -36,6 +36,7 @@ def test_a_row_per_photo_is_what_five_rows_are(tmp_path):
     assert list(found.photos.columns) == ["image_id", "image_path", *TARGETS]
     assert found.photos[["image_id", "image_path"]].to_numpy().tolist() == [["a", "a.jpg"], ["b", "b.jpg"]]
     assert grams(found) == [[10, 4, 2, 12, 16], [1, 2, 3, 4, 6]] and found.notes == ()
+    assert set(map(str, found.photos[list(TARGETS)].dtypes)) == {"float64"}
 
 
 def test_rows_are_sorted_by_photo_whatever_their_order(tmp_path):
