@@ -39,7 +39,7 @@ def stored(recipe: Path, root: Path) -> str:
     """The configuration that a run of a recipe stores, with a tiny backbone where it has one."""
     if "backbone:" not in recipe.read_text():
         return RunCLI(["--config", str(recipe), "--data.root", str(root)]).config_text()
-    side = "--data.tile_size" if "PastureDataModule" in recipe.read_text() else "--data.image_size"
+    side = "--data.tile_size" if "    tile_size:" in recipe.read_text() else "--data.image_size"
     tiny = ["--model.backbone", "test_vit.r160_in1k", "--model.pretrained", "false", side, "32"]
     return RunCLI(["--config", str(recipe), "--data.root", str(root), *tiny]).config_text()
 
