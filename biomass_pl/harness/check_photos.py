@@ -112,7 +112,7 @@ def _class_by_class(classes: pd.Series) -> np.ndarray:
     """As many places of each class as there is room for, class after class."""
     within = classes.groupby(classes).cumcount()
     first = np.lexsort((classes.astype(str), within))[:_SHOWN]
-    return first[np.argsort(classes.astype(str).to_numpy()[first], kind="stable")]
+    return np.asarray(first[np.argsort(classes.astype(str).to_numpy()[first], kind="stable")])
 
 
 def _evenly(places: np.ndarray) -> np.ndarray:
