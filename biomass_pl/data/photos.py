@@ -223,7 +223,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     photos: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_photo(file.relative_to(path)))
+            inside = sorted(file for file in path.rglob("*") if is_photo(file.relative_to(path)))
             if not inside:
                 raise DataError(f"Folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}). Name another one.")
             photos += inside
@@ -234,7 +234,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(photos))
 
 
-def _is_photo(path: Path) -> bool:
+def is_photo(path: Path) -> bool:
     """Whether a file looks like a photo; what begins with a dot is hidden."""
     return path.suffix.lower() in PHOTO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 

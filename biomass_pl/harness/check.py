@@ -3,7 +3,7 @@
 import logging
 import re
 import shlex
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from biomass_pl.data.base import FoldDataModule
-from biomass_pl.data.photos import PHOTO_SUFFIXES, broken_photos, check_photos
+from biomass_pl.data.photos import broken_photos, check_photos, is_photo
 from biomass_pl.errors import BiomassError, ConfigError, DataError
 from biomass_pl.harness.before_training import check_data, check_feature_bank, check_settings
 from biomass_pl.harness.check_photos import draw_thumbnails, photo_shapes, warn_of_unusual_shapes
@@ -32,7 +32,7 @@ class _Faults:
 
     def __init__(self) -> None:
         self.found: list[BiomassError] = []
-        self._alike: Counter[str] = Counter()
+        self._alike: defaultdict[str, set[str]] = defaultdict(set)
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -54,11 +54,10 @@ class _Faults:
             self._note(error)
 
     def _note(self, error: BiomassError) -> None:
-        kind = _without_numbers(error)
-        if str(error) not in map(str, self.found):
-            self._alike[kind] += 1
-        if kind not in map(_without_numbers, self.found):
+        alike = self._alike[_without_numbers(error)]
+        if not alike:
             self.found.append(error)
+        alike.add(str(error))
 
     def refuse(self) -> None:
         """Ends the command where something is wrong.
@@ -75,7 +74,7 @@ class _Faults:
             raise DataError(f"{len(self.found)} things are wrong; a training would be refused:\n\n{listed}")
 
     def _more_like(self, error: BiomassError) -> str:
-        more = self._alike[_without_numbers(error)] - 1
+        more = len(self._alike[_without_numbers(error)]) - 1
         return f" The same with other numbers: {more} more." if more else ""
 
 
@@ -180,7 +179,7 @@ def _check_photos_in(data: FoldDataModule, faults: _Faults) -> None:
     """Decodes all photos of the data folder, where what tells of them cannot be read."""
     if data.tile_size is None:
         return
-    photos = sorted(path for path in data.root.rglob("[!.]*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    photos = sorted(path for path in data.root.rglob("*") if is_photo(path.relative_to(data.root)))
     told = "\n".join(map(str, faults.found))
     with faults.attempt():
         check_photos(path for path in broken_photos(photos) if str(path) not in told)

@@ -223,6 +223,13 @@ def test_the_first_of_several_faults_says_how_many_are_like_it(lesions, place, c
     assert told.count("data.positive_ratio 0.5 puts 16") == 1 and "The same with other numbers: 4 more." in told
 
 
+def test_a_setting_that_several_checks_refuse_is_told_once(lesions, place, capsys):
+    settings = (*NO_WEIGHTS, "--data.sample_size", "1", "--trainer.max_epochs", "0")
+    code, _, told = checked(capsys, lesions, *settings)
+    assert code == 2 and "2 things are wrong" in told
+    assert told.count("data.sample_size 1 leaves no room") == 1 and "The same" not in told
+
+
 def test_copies_of_a_photo_in_several_folds_are_found_beside_other_faults(data, place, capsys):
     photos = sorted((data / "train").iterdir())
     for photo in photos[1:]:

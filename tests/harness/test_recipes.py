@@ -7,6 +7,7 @@ import pytest
 
 from biomass_pl.errors import ConfigError
 from biomass_pl.harness.recipes import (
+    given,
     logs_folder,
     named_class,
     named_classes,
@@ -102,3 +103,17 @@ def test_a_recipe_is_refused_where_the_run_has_its_own(argument):
     refuse_recipe(["--data.root", "x"], "predict")
     with pytest.raises(ConfigError, match="Leave --config out"):
         refuse_recipe([argument], "predict")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ([], None),
+        (["--data.root", "a"], "a"),
+        (["--data.root=a b"], "a b"),
+        (["--data.root", "a", "--data.root=b"], "b"),
+        (["--data.roots", "a", "--name", "--data"], None),
+    ],
+)
+def test_the_last_value_of_a_flag_counts(arguments, found):
+    assert given("--data.root", arguments) == found
