@@ -169,7 +169,7 @@ def test_fit_without_a_recipe_asks_for_one(workdir, capsys):
 
 def test_an_unknown_command_names_the_known_ones(capsys):
     assert main(["train"]) == 2
-    assert "fit, predict, stack, bench, bank or sample" in capsys.readouterr().err
+    assert "fit, predict, embed, stack, bench, bank or sample" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(monkeypatch, workdir):
