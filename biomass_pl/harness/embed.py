@@ -1,6 +1,5 @@
 """`biomass embed`: what a recipe's backbone says of photos, in a file; nothing is trained."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,6 @@ from biomass_pl.training.backbone import Backbone
 from biomass_pl.training.callbacks.feature_bank import bank_embeddings
 from biomass_pl.training.embedder import Embedder, Pooling
 from biomass_pl.training.image_task import ImageTask
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +85,7 @@ def embed(options: EmbedOptions, arguments: Sequence[str]) -> None:
         "precision": str(cli.trainer.precision),
         **(encoder.description() if isinstance(encoder, Embedder) else {}),
         "scales": list(options.scales),
-        "photos": found[0].pictures,
+        "photos": [features.pictures for features in found],  # of each scale
     }
     write_features(options.out, names, values, made_by)
     count, views, tiles, width = values.shape
