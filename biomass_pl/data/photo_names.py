@@ -16,7 +16,7 @@ class PhotoFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._folders: dict[Path, list[str]] = {}
+        self._folders: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> str:
         """The file that a name means, relative to the folder; a name that leads elsewhere stays.
@@ -30,17 +30,21 @@ class PhotoFiles:
         path = self.root / name
         if path.is_file() or not path.suffix:
             return name
-        fitting = [
-            other
-            for other in self._names_in(path.parent)
-            if Path(other).stem == path.stem and Path(other).suffix.lower() == path.suffix.lower()
-        ]
+        fitting = self._files_in(path.parent).get(_without_case(path.name), [])
         return str(PurePosixPath(name).with_name(fitting[0])) if len(fitting) == 1 else name
 
-    def _names_in(self, folder: Path) -> list[str]:
+    def _files_in(self, folder: Path) -> dict[str, list[str]]:
+        """Names of the files in a folder by what they are without letter case in their endings."""
         if folder not in self._folders:
-            self._folders[folder] = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+            self._folders[folder] = {}
+            for file in folder.iterdir() if folder.is_dir() else ():
+                self._folders[folder].setdefault(_without_case(file.name), []).append(file.name)
         return self._folders[folder]
+
+
+def _without_case(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.stem + path.suffix.lower()
 
 
 def path_problem(root: Path, name: str) -> str | None:
