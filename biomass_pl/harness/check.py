@@ -100,7 +100,7 @@ def check(arguments: Sequence[str]) -> None:
     items: pd.DataFrame | None = None
     with faults.attempt_to_read():
         items = data.items()
-    with faults.attempt():
+    with faults.attempt_to_read():
         _show_headings(data)
     if items is not None:
         _show_items(data, items)

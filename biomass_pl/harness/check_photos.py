@@ -117,4 +117,5 @@ def _class_by_class(classes: pd.Series) -> np.ndarray:
 
 def _evenly(places: np.ndarray) -> np.ndarray:
     """At most as many of the places as are shown, the first and the last among them."""
-    return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, min(_SHOWN, len(places))).round().astype(int))])
+    chosen = np.linspace(0, len(places) - 1, min(_SHOWN, len(places))).round().astype(int)
+    return np.asarray(places[chosen])
