@@ -236,11 +236,10 @@ def _embed(arguments: list[str]) -> None:
     options, rest = _parse(parser, arguments)
     if options.out is None:
         raise ConfigError("biomass embed needs a file to write. Give --out FILE.npz.")
+    from biomass_pl.harness.embed import EmbedOptions, embed
     from biomass_pl.harness.quiet import quiet_libraries
 
     with quiet_libraries():
-        from biomass_pl.harness.embed import EmbedOptions, embed
-
         embed(EmbedOptions(**vars(options)), rest)
 
 

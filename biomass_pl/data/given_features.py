@@ -79,6 +79,8 @@ class GivenFeatures:
         )
 
     def _of(self, name: str) -> np.ndarray:
+        if name not in self.rows:
+            self.require([name])  # where a run goes on with another file
         return np.asarray(self.file.values[self.rows[name]])
 
 

@@ -38,6 +38,8 @@ def test_missing_items_are_counted_and_the_first_named(tmp_path):
     given.require(["a", "c"])
     with pytest.raises(DataError, match=r"f\.npz lacks 4 of 5 items: p, q, r, \.\.\."):
         given.require(["p", "a", "q", "r", "s"])
+    with pytest.raises(DataError, match="lacks 1 of 1 items: p"):
+        given.read("p", Path("p.jpg"), 0)
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path):
