@@ -72,7 +72,7 @@ def embed(options: EmbedOptions, arguments: Sequence[str]) -> None:
         )
     data.prepare()
     _select(data, options)
-    backbone = task.make_backbone().to(cli.trainer.strategy.root_device).eval()
+    backbone = task.make_backbone(patches=False).to(cli.trainer.strategy.root_device).eval()
     encoder = (
         Embedder(backbone=backbone, layers=options.layers, poolings=options.pool) if _chooses(options) else backbone
     )

@@ -108,7 +108,14 @@ class PatchDensity(PastureTask):
 
         Args:
             photo_grid: Rows and columns of tiles of a whole photo.
+
+        Raises:
+            ConfigError: The patches are given, and nothing tells where they lie in a photo.
         """
+        if self.given_width is not None:
+            raise ConfigError(
+                "--maps shows where patches lie in a photo, which data.features do not tell. Leave it out."
+            )
         self._photo_grid = photo_grid
 
     def predict_arrays(self, features: Tensor) -> Mapping[str, Tensor]:

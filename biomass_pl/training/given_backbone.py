@@ -21,7 +21,7 @@ class GivenBackbone(Backbone):
         self.network = nn.Identity()
         self.num_features = num_features
         self.feature_shape = (num_features,)
-        self.origin = "given features"
+        self.origin = "the features in data.features"
 
     def forward(self, tiles: Tensor) -> NoReturn:
         """Refuses pictures.

@@ -97,8 +97,12 @@ class ImageTask(Task):
             return f"the backbones of {self.init_from}, fold by fold"
         return self.backbone.origin
 
-    def make_backbone(self) -> Backbone:
-        """The backbone with the weights that it starts from, but for those of another run."""
+    def make_backbone(self, *, patches: bool) -> Backbone:
+        """The backbone with the weights that it starts from, but for those of another run.
+
+        Args:
+            patches: Give a vector for each patch of a tile, instead of one for the tile.
+        """
         return Backbone(
             name=self.backbone_name,
             tile_size=self.tile_size,
@@ -107,7 +111,7 @@ class ImageTask(Task):
             grad_checkpointing=self.grad_checkpointing,
             tile_batch=self.tile_batch,
             args=self.backbone_args,
-            patches=self.patches,
+            patches=patches,
         )
 
     def build(self) -> nn.Module:
@@ -116,7 +120,7 @@ class ImageTask(Task):
             return self.make_network(GivenBackbone(self.given_width))
         # A head on a backbone that never learns starts as it would on features that were given.
         with fork_rng(range(torch.cuda.device_count()), enabled=self.frozen_epochs == "all"):
-            backbone = self.make_backbone()
+            backbone = self.make_backbone(patches=self.patches)
         if self.tile_batch and self.frozen_epochs != "all" and backbone.has_batch_statistics():
             raise ConfigError(
                 f"model.tile_batch {self.tile_batch} would cut the batches whose statistics '{self.backbone_name}' "

@@ -225,3 +225,13 @@ def test_impossible_settings_are_refused(settings, message):
 def test_tiles_that_may_overlap_are_refused(rendered):
     with pytest.raises(ConfigError, match=r"overlap with data\.views: whole"):
         PatchDensity(**TINY).check_data(fold_data(rendered, views="whole"))
+
+
+def test_given_vectors_count_as_patches_of_equal_ground_and_have_no_map():
+    task = built(given_width=6).eval()
+    features = torch.randn(2, 1, 5, 6)
+    grams = task.predict_grams(features)
+    on_each = torch.stack([task.predict_grams(features[:, :, place : place + 1]) for place in range(5)])
+    torch.testing.assert_close(grams, on_each.mean(dim=0))
+    with pytest.raises(ConfigError, match=r"data\.features do not tell"):
+        task.make_maps((2, 4))
