@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from biomass_pl import __version__
+from biomass_pl import __version__, cli
 from biomass_pl.cli import main
 from biomass_pl.errors import DataError
 
@@ -235,7 +235,7 @@ class Broken:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_of_a_process_that_loads_data_is_one_message_too(workers, workdir, capsys, monkeypatch):
-    monkeypatch.setattr("biomass_pl.commands.sample", lambda _: next(iter(DataLoader(Broken(), num_workers=workers))))
+    monkeypatch.setitem(cli._COMMANDS, "sample", lambda _: next(iter(DataLoader(Broken(), num_workers=workers))))
     assert main(["sample"]) == 2
     assert capsys.readouterr().err == "biomass: error: Nothing can be read. Restore it:\n  a\n"
 

@@ -70,7 +70,8 @@ def test_a_sample_is_understood_and_the_command_to_type_is_complete(system, plac
 
 
 def test_the_command_that_is_shown_begins_a_training(rendered, place, capsys):
-    settings = ("--data.num_workers", "0", *NO_WEIGHTS, "--trainer.callbacks", "[]", "--trainer.fast_dev_run", "1")
+    unfrozen = ("--trainer.callbacks", "[]", "--data.bank_views", "0", "--data.batch_size", "8")
+    settings = ("--data.num_workers", "0", *NO_WEIGHTS, *unfrozen, "--trainer.fast_dev_run", "1")
     _, shown, _ = checked(capsys, rendered, *settings)
     assert main(shlex.split(shown.splitlines()[-1])[1:]) == 0
 
@@ -86,7 +87,8 @@ def test_nothing_is_trained_or_written_but_the_sheet(rendered, place, capsys):
 
 def test_columns_values_sizes_and_folds_of_a_table_of_ones_own(rendered, place, capsys):
     root = own_table(rendered, place / "survey")
-    code, shown, told = checked(capsys, root, "--data.cv_strategy", "random", "--data.num_folds", "2", *NO_WEIGHTS)
+    folds = ("--data.cv_strategy", "random", "--data.num_folds", "2", "--data.batch_size", "8")
+    code, shown, told = checked(capsys, root, *folds, *NO_WEIGHTS)
     assert code == 0
     assert re.search(r"image +photo\b", shown) and re.search(r"Dry_Total_g +total\b", shown)
     assert re.search(r"not used +notes\b", shown)
@@ -125,7 +127,8 @@ def test_all_that_is_wrong_is_told_at_once(data, place, capsys):
     photos = sorted((data / "train").iterdir())
     truncate(photos[3])
     photos[5].unlink()
-    settings = ("--data.num_folds", "40", "--trainer.max_epochs", "2", *NO_WEIGHTS)
+    freeze = ("--trainer.callbacks", "[{class_path: BackboneFreeze, init_args: {epochs: 2}}]", "--data.bank_views", "0")
+    settings = ("--data.num_folds", "40", "--trainer.max_epochs", "2", *freeze, *NO_WEIGHTS)
     code, shown, told = checked(capsys, data, *settings)
     assert code == 2 and "Nothing is wrong" not in shown
     assert "3 things are wrong; a training would be refused:" in told
