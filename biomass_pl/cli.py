@@ -7,6 +7,7 @@ import argparse
 import errno
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from biomass_pl.terminal import LOGGER, MessageFormatter
 
 USER_ERROR = 2
 INTERRUPTED = 130
+OUTPUT_CLOSED = 141
 TERMINATED = 143
 
 _HELP = f"""biomass {__version__}: cross-validated training on photographs
@@ -58,8 +60,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line without the program's name; none takes the process's own.
 
     Returns:
-        Exit code: 0 when everything asked for was done, 2 for an error the user can mend, 130 after Ctrl-C, 143
-        after SIGTERM.
+        Exit code: 0 when everything asked for was done, 2 for an error the user can mend, 130 after Ctrl-C, 141
+        where nobody reads the output any more, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments or os.environ.get("BIOMASS_DEBUG") == "1"
@@ -69,12 +71,19 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with _messages(), _termination():
             _dispatch(arguments)
+            sys.stdout.flush()
     except SystemExit as ending:  # help and usage errors of argparse
         return ending.code if isinstance(ending.code, int) else USER_ERROR
     except (KeyboardInterrupt, _Terminated) as stop:
         advice = " A training goes on with: biomass fit --resume" if arguments[:1] == ["fit"] else ""
         print(f"biomass: stopped.{advice}", file=sys.stderr)  # noqa: T201
         return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+    except BrokenPipeError:
+        if debug or not _output_is_closed():
+            raise
+        # As of `| head`. What is left to write would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
     except (BiomassError, OSError) as error:
         message = _message(error)
         if debug or message is None:
@@ -361,6 +370,13 @@ def _message(error: BiomassError | OSError) -> str | None:
         errno.EEXIST: " Choose another place.",
     }
     return f"{error.filename}: {error.strerror}.{advice.get(error.errno or 0, '')}"
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads the standard output any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager

@@ -50,6 +50,16 @@ def test_help_and_version_answer_at_once(arguments, seconds, text):
     assert min(elapsed() for _ in range(3)) < seconds
 
 
+def test_output_that_nobody_reads_to_its_end_ends_the_command_without_a_word():
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "biomass_pl", "recipes"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_the_light_commands_import_no_torch():
     check = "import sys; from biomass_pl.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
