@@ -24,6 +24,7 @@ FLOORS = (
     {"training"},
     set(NAMES),
     {"harness", "commands"},
+    {"torch_commands"},
     {"cli"},
     {"__main__"},
 )
@@ -43,7 +44,8 @@ NETWORKS = {
 """Files of networks, wherever a system has them."""
 
 LIGHT = (
-    *("biomass_pl.cli", "biomass_pl.commands", "biomass_pl.systems", "biomass_pl.runs", "biomass_pl.new_runs"),
+    *("biomass_pl.cli", "biomass_pl.commands", "biomass_pl.torch_commands", "biomass_pl.systems"),
+    *("biomass_pl.runs", "biomass_pl.new_runs"),
     *(f"biomass_pl.{name}.system" for name in NAMES),
     *(f"biomass_pl.evaluation.{path.stem}" for path in sorted((PACKAGE / "evaluation").glob("[a-z]*.py"))),
     *(f"biomass_pl.{name}.report" for name in NAMES),
@@ -55,6 +57,7 @@ TESTED_BY = {
     "__main__.py": "harness/test_fit.py",  # as the program that is killed
     "commands.py": "data/test_bank.py",
     "errors.py": "data/test_photos.py",  # hardly anything but names; the messages are tested beside what raises them
+    "torch_commands.py": "test_cli.py",
     "extras.py": "evaluation/test_boosters.py",
     "harness/parameter_types.py": "harness/test_stored_config.py",
     "data/rendering.py": "pasture/sample/test_render.py",
