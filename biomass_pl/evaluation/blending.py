@@ -68,23 +68,6 @@ def blend_weights(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.asarray(weights / weights.sum())
 
 
-def mean_r2(predictions: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean over the targets of R2, rows counted as often as drawn (draws,); NaN where a drawn target never varies.
-
-    Args:
-        predictions: Shape (rows, targets).
-        targets: True values, NaN where unknown, shape (rows, targets).
-        counts: How often each row counts, shape (draws, rows).
-    """
-    known = np.isfinite(targets)
-    truth = np.where(known, targets, 0.0)
-    number, first, second = counts @ known, counts @ truth, counts @ truth**2
-    error = counts @ np.where(known, predictions - truth, 0.0) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = second - first**2 / number
-        return np.asarray(np.where(spread > 0, 1 - error / spread, np.nan).mean(axis=1))
-
-
 def gain_over(
     single: np.ndarray, blended: np.ndarray, score: DrawnScore, groups: np.ndarray, *, draws: int
 ) -> dict[str, float]:

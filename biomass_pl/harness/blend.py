@@ -12,7 +12,8 @@ import pandas as pd
 
 from biomass_pl.data.base import FoldDataModule
 from biomass_pl.errors import ConfigError, RunError
-from biomass_pl.evaluation.blending import Blend, best_of, blend, gain_over, mean_r2
+from biomass_pl.evaluation.blending import Blend, best_of, blend, gain_over
+from biomass_pl.evaluation.drawn_scores import drawn_mean_r2
 from biomass_pl.evaluation.report import BOOTSTRAP_DRAWS, Report, ScoresDraws, StackColumns
 from biomass_pl.harness.out_of_fold import read_predictions, report_scores
 from biomass_pl.harness.predict import finished_folds
@@ -153,7 +154,8 @@ def _gain(
     def score(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
         if isinstance(report, ScoresDraws):
             return report.drawn_score(table.assign(**dict(zip(columns.predicted, values.T, strict=True))), counts)
-        return mean_r2(values, table[list(columns.truth)].to_numpy(dtype=np.float64), counts)
+        truth = table[list(columns.truth)].to_numpy(dtype=np.float64)
+        return drawn_mean_r2(truth, values, np.ones(truth.shape[1]), counts)
 
     groups = data.groups()
     drawn = np.arange(len(table)) if groups is None else groups.loc[table[data.id_columns[0]]].to_numpy()

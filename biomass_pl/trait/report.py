@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from biomass_pl.evaluation.bootstrap import Bootstrap, scores_with_intervals
+from biomass_pl.evaluation.drawn_scores import drawn_mean_r2
 from biomass_pl.evaluation.pictures import save_figure
 from biomass_pl.evaluation.report import (
     BOOTSTRAP_DRAWS,
@@ -22,7 +23,7 @@ from biomass_pl.evaluation.report import (
     pooled_caption,
     score_grid,
 )
-from biomass_pl.trait.scores import drawn_mean_r2, mean_r2, target_scores
+from biomass_pl.trait.scores import mean_r2, target_scores
 from biomass_pl.trait.tables import GROUP
 
 _PANELS_IN_A_ROW = 4

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 from sklearn.metrics import r2_score
 
-from biomass_pl.evaluation.blending import best_of, blend, blend_weights, gain_over, mean_r2
+from biomass_pl.evaluation.blending import best_of, blend, blend_weights, gain_over
+from biomass_pl.evaluation.drawn_scores import drawn_mean_r2
 
 ROWS = 40
 FOLDS = np.arange(ROWS) % 4
@@ -117,30 +118,12 @@ def test_predictions_of_held_out_rows_change_nothing_in_the_weights_of_their_fol
 # Scores and gain
 
 
-def test_mean_r2_counts_rows_as_often_as_they_were_drawn():
-    predictions, truth = planted(models=1)
-    counts = np.random.default_rng(0).integers(0, 3, (5, ROWS))
-    expected = [r2_score(np.repeat(truth, times, axis=0), np.repeat(predictions[0], times, axis=0)) for times in counts]
-    assert mean_r2(predictions[0], truth, counts) == pytest.approx(expected)
-
-
-def test_mean_r2_leaves_out_what_is_unknown_and_is_not_defined_without_spread():
-    predictions, truth = planted(models=1)
-    truth[:10, 1] = np.nan
-    once = np.ones((1, ROWS), dtype=int)
-    expected = (r2_score(truth[:, 0], predictions[0][:, 0]) + r2_score(truth[10:, 1], predictions[0][10:, 1])) / 2
-    assert mean_r2(predictions[0], truth, once) == pytest.approx([expected])
-    single = np.zeros((1, ROWS), dtype=int)
-    single[0, 20] = 3
-    assert np.isnan(mean_r2(predictions[0], truth, single)).all()
-
-
 def test_the_gain_is_that_of_the_scores_and_lies_in_its_interval():
     predictions, truth = planted(models=2)
     blended = blend(predictions, truth, FOLDS).predictions
 
     def score(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        return mean_r2(values, truth, counts)
+        return drawn_mean_r2(truth, values, np.ones(2), counts)
 
     assert best_of(predictions, score) == 0 and best_of(predictions[::-1], score) == 1
     gain = gain_over(predictions[0], blended, score, np.arange(ROWS) // 2, draws=200)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
-from biomass_pl.trait.scores import drawn_mean_r2, mean_r2, target_scores
+from biomass_pl.evaluation.drawn_scores import drawn_mean_r2
+from biomass_pl.trait.scores import mean_r2, target_scores
 
 NAN = math.nan
 
