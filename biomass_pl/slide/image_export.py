@@ -59,6 +59,6 @@ def exportable_tower(network: SlideCaptioner, *, input_dim: int) -> Exportable:
         outputs=["embedding", "memory"] if tower.has_memory else ["embedding"],
         about={
             "normalisation": "none: vectors go in as they are, and embeddings are not of unit length",
-            "similarity_scale": float(network.logit_scale.exp()),
+            "similarity_scale": network.logit_scale.exp().item(),
         },
     )
