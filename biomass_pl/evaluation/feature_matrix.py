@@ -13,7 +13,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from biomass_pl.errors import ConfigError, DataError, listed
 
@@ -115,6 +115,10 @@ def _embedding_encoder(*, pca: int | None, scaled: bool) -> Any:
     steps: list[Any] = [FunctionTransformer(np.ascontiguousarray, feature_names_out="one-to-one")]
     if pca is None:
         steps.append(SimpleImputer(strategy="median", keep_empty_features=True))
+    if scaled:
+        # A column that hardly varies in the training rows would count for thousands of deviations in another row that
+        # stands out: what is beyond the training rows counts as their edge.
+        steps.append(MinMaxScaler(clip=True))
     steps.append(StandardScaler())
     if pca is not None:
         steps.append(PCA(pca, random_state=0))

@@ -250,6 +250,20 @@ def test_each_target_is_learned_from_the_rows_of_which_it_is_known(learner):
     assert learner != "lightgbm" or partly[~unknown, 0] == pytest.approx(alone[:, 0])
 
 
+@pytest.mark.parametrize("pca", [None, 4])
+@pytest.mark.parametrize("learner", ["ridge", "gp", "svr"])
+def test_a_number_that_hardly_varies_elsewhere_does_not_blow_up_a_held_out_row(learner, pca):
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(ROWS, WIDTH)).astype(np.float32)
+    embeddings[:, 5] = 1e-6 * embeddings[:, 5]
+    embeddings[4, 5] = 10.0  # in fold 1 alone
+    grams = pd.DataFrame({"grams": np.square(embeddings[:, 0])})
+    given_inputs = inputs(kind="regression", embeddings=[embeddings], targets=grams)
+    config = StackConfig(seeds=1, learner=learner, pca=pca)
+    predictions = stack(**given_inputs | {"features": numbers()[[]], "config": config}).predictions
+    assert predictions[4, 0] < 2 * grams["grams"].max()
+
+
 def test_rows_of_fold_minus_one_are_learned_from_and_not_predicted():
     given_inputs = inputs(embeddings=(), config=ONE_SEED)
     folds = given_inputs["folds"].copy()
